@@ -1,0 +1,307 @@
+"""A run's YAML as frozen dataclasses: one class a stage, unknown keys refused with the nearest match."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tesserec.errors import UsageError
+
+SOURCES = ("generated", "folder", "tesserec", "movielens", "amazon2014", "amazon2023")
+
+
+def _check(ok: bool, key: str, value: object, remedy: str) -> None:
+    if not ok:
+        raise UsageError(f"{key} is {value!r}; {remedy}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where interactions and items come from (docs/data.md)."""
+
+    source: str = "generated"
+    path: str = ""  # folder of the source; relative to the YAML's folder
+    interactions: str = ""  # folder source: file name or glob inside `path`
+    items: str = ""  # folder source; empty: items are made of the interactions' ids
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # {interactions: {ours: theirs}, items: …}
+    list_separator: str = "|"  # between category paths in CSV
+    time_unit: str = "auto"  # s | ms | us | iso | auto
+    generated_users: int = 3000
+    generated_items: int = 1200
+    max_bad_share: float = 0.05  # more quarantined rows than this share stops the run
+
+    def __post_init__(self) -> None:
+        _check(self.source in SOURCES, "data.source", self.source, f"use one of {', '.join(SOURCES)}")
+        _check(self.time_unit in ("auto", "s", "ms", "us", "iso"), "data.time_unit", self.time_unit, "use auto, s, ms, us or iso")
+        _check(0 <= self.max_bad_share <= 1, "data.max_bad_share", self.max_bad_share, "use 0 to 1")
+        _check(self.source == "generated" or bool(self.path), "data.path", self.path, "name the folder of the data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """Which events train, which validate, which test."""
+
+    protocol: str = "leave_one_out"  # leave_one_out (papers) | time (nightly runs)
+    train_share: float = 0.9  # time: share of events before the cut; the half of the rest is validation
+
+    def __post_init__(self) -> None:
+        _check(self.protocol in ("leave_one_out", "time"), "split.protocol", self.protocol, "use leave_one_out or time")
+        _check(0 < self.train_share < 1, "split.train_share", self.train_share, "use a share between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureConfig:
+    """The Beam jobs."""
+
+    history_length: int = 50
+    seen_limit: int = 1000
+    windows_days: tuple[int, ...] = (1, 7, 30)
+    runner: str = "FnApiRunner"
+    runner_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check(self.history_length >= 1, "features.history_length", self.history_length, "use at least 1")
+        _check(self.seen_limit >= self.history_length, "features.seen_limit", self.seen_limit, "use at least history_length")
+        _check(bool(self.windows_days) and min(self.windows_days) >= 1, "features.windows_days", self.windows_days, "use days of at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """Item content -> vectors -> whitened principal components."""
+
+    name: str = "lsa"  # lsa | sentence | precomputed
+    model: str = ""  # sentence: name or folder of a sentence-transformers model
+    vectors: str = ""  # precomputed: .npy (rows as in the items file) or .parquet (item_id, vector); relative to data.path
+    lsa_dim: int = 256
+    pca_dim: int = 128
+
+    def __post_init__(self) -> None:
+        _check(self.name != "sentence" or bool(self.model), "encoder.model", self.model, "name a model or its folder")
+        _check(self.name != "precomputed" or bool(self.vectors), "encoder.vectors", self.vectors, "name the file of vectors")
+        _check(self.pca_dim >= 1, "encoder.pca_dim", self.pca_dim, "use at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """Vectors -> codes."""
+
+    name: str = "opq"
+    digits: int = 32
+    codebook_size: int = 256
+    iterations: int = 25
+
+    def __post_init__(self) -> None:
+        _check(1 <= self.digits <= 512, "tokenizer.digits", self.digits, "use 1 to 512")
+        _check(2 <= self.codebook_size <= 65536, "tokenizer.codebook_size", self.codebook_size, "use 2 to 65536")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The shape of the model (specification: Hou et al., KDD 2025, section 3.2)."""
+
+    name: str = "rpg"
+    dim: int = 448
+    layers: int = 2
+    heads: int = 4
+    ffn: int = 1024
+    temperature: float = 0.03
+    dropout: float = 0.4
+    item_scale: str = "sqrt"  # sqrt: sum of token vectors / sqrt(m); mean: as released
+
+    def __post_init__(self) -> None:
+        _check(self.dim % self.heads == 0, "model.dim", self.dim, f"use a multiple of model.heads ({self.heads})")
+        _check(self.temperature > 0, "model.temperature", self.temperature, "use more than 0")
+        _check(0 <= self.dropout < 1, "model.dropout", self.dropout, "use 0 to below 1")
+        _check(self.item_scale in ("sqrt", "mean"), "model.item_scale", self.item_scale, "use sqrt or mean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How the model is trained."""
+
+    epochs: int = 40
+    batch_users: int = 256
+    learning_rate: float = 0.0015
+    warmup_steps: int = 300
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.05
+    clip_norm: float = 1.0
+    patience: int = 8  # evaluations without gain before an early stop
+    eval_every: int = 2  # epochs
+    eval_users: int = 5000
+    precision: str = "auto"  # auto | fp32 | bf16
+    checkpoint_s: float = 60.0  # seconds between checkpoints
+    threads: int = 2  # fixed, so that two runs on one machine give the same weights
+    device: str = "auto"  # auto | cpu | cuda
+
+    def __post_init__(self) -> None:
+        _check(self.epochs >= 1, "training.epochs", self.epochs, "use at least 1")
+        _check(self.learning_rate > 0, "training.learning_rate", self.learning_rate, "use more than 0")
+        _check(self.precision in ("auto", "fp32", "bf16"), "training.precision", self.precision, "use auto, fp32 or bf16")
+        _check(self.device in ("auto", "cpu", "cuda"), "training.device", self.device, "use auto, cpu or cuda")
+        _check(self.eval_every >= 1, "training.eval_every", self.eval_every, "use at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Full ranking over all items, seen items kept and dropped."""
+
+    users: int = 0  # 0: all
+    bootstrap: int = 1000
+
+    def __post_init__(self) -> None:
+        _check(self.users >= 0, "evaluation.users", self.users, "use 0 for all, or a number of users")
+        _check(self.bootstrap >= 100, "evaluation.bootstrap", self.bootstrap, "use at least 100 resamples")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateConfig:
+    """When a release may be promoted (docs/gates.md)."""
+
+    max_loss: float = 0.01  # Recall@10 may fall by this share, at the lower bound
+    max_slice_loss: float = 0.05
+    min_rows: int = 100  # floor of interactions; an empty table never passes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingConfig:
+    """What the server and its rehearsal are given."""
+
+    max_batch: int = 64
+    queue_delay_us: int = 2000
+    rehearsal_users: int = 100
+    instances: int = 1
+    threads: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """What the compiled pipeline asks of a cluster; the local runner ignores it."""
+
+    gpu_count: int = 1
+    gpu_type: str = "nvidia.com/gpu"
+    node_selector: Mapping[str, str] = field(default_factory=lambda: {"accelerator": "nvidia"})
+    shared_memory: str = "8Gi"
+    image: str = "tesserec/pipeline:python3.11"
+    train_image: str = "tesserec/train:python3.11"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything a run is told."""
+
+    name: str = "run"
+    seed: int = 1
+    data: DataConfig = field(default_factory=DataConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    feature_store: str = "feature_store.yaml"  # file of feature_repo/
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    gates: GateConfig = field(default_factory=GateConfig)
+    serving: ServingConfig = field(default_factory=ServingConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+
+    def __post_init__(self) -> None:
+        _check(
+            self.encoder.pca_dim % self.tokenizer.digits == 0 or self.tokenizer.name != "opq",
+            "encoder.pca_dim",
+            self.encoder.pca_dim,
+            f"use a multiple of tokenizer.digits ({self.tokenizer.digits})",
+        )
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a run's YAML and apply overrides of the form `a.b=value` (the value is YAML).
+
+    A relative `data.path` is taken from the YAML's folder; one given as an override, from the current folder.
+
+    Raises:
+        UsageError: no such file, not YAML, an unknown key, or a value of the wrong type.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text()) or {}
+    except FileNotFoundError:
+        raise UsageError(f"there is no configuration {path}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not YAML: {error}") from None
+    _check(isinstance(tree, dict), str(path), type(tree).__name__, "write keys and values")
+    data = tree.get("data")
+    if isinstance(data, dict) and data.get("path"):
+        data["path"] = str((path.parent / str(data["path"])).resolve())
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        _check(bool(equals and key), "override", text, "write it as a.b=value")
+        parsed = yaml.safe_load(value) if value else ""
+        if key == "data.path" and parsed:
+            parsed = str(Path(str(parsed)).resolve())
+        _put(tree, key.split("."), parsed, text)
+    return from_dict(tree)
+
+
+def from_dict(tree: Mapping[str, Any]) -> RunConfig:
+    """A RunConfig of nested dictionaries (the inverse of `to_dict`)."""
+    return _parse(RunConfig, tree, "")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain nested dictionaries, as JSON takes them."""
+    return dataclasses.asdict(config)
+
+
+def _put(tree: dict[str, Any], keys: Sequence[str], value: Any, text: str) -> None:
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+        _check(isinstance(tree, dict), "override", text, f"'{key}' holds a value, not keys")
+    tree[keys[-1]] = value
+
+
+def _parse(cls: type, tree: Any, where: str) -> Any:
+    if not isinstance(tree, Mapping):
+        raise UsageError(f"{where.rstrip('.')} is {tree!r}; it takes keys and values")
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, n=1)
+            hint = f"; did you mean '{where}{near[0]}'?" if near else f"; known: {', '.join(hints)}"
+            raise UsageError(f"unknown key '{where}{key}'{hint}")
+        values[key] = _value(hints[key], value, f"{where}{key}")
+    return cls(**values)
+
+
+def _value(hint: Any, value: Any, key: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _parse(typing.cast(type, hint), {} if value is None else value, f"{key}.")
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise UsageError(f"{key} is {value!r}; it takes a list")
+        return tuple(_value(typing.get_args(hint)[0], v, key) for v in value)
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise UsageError(f"{key} is {value!r}; it takes keys and values")
+        return dict(value)
+    if hint is float and isinstance(value, str):  # YAML reads 1e-3 as a string
+        try:
+            value = float(value)
+        except ValueError:
+            raise UsageError(f"{key} is {value!r}; it takes a number") from None
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    if isinstance(hint, type | types.UnionType) and not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise UsageError(f"{key} is {value!r}; it takes {getattr(hint, '__name__', hint)}")
+    return value
