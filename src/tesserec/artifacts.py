@@ -40,7 +40,7 @@ class Artifact:
 
     @property
     def content_hash(self) -> str:
-        """Hash over names and bytes of all files; equal contents give equal hashes, whenever they were made."""
+        """Hash over names and bytes of all files; equal contents give equal hashes."""
         return self.manifest["content_hash"]
 
     def file(self, name: str) -> Path:
@@ -51,14 +51,16 @@ class Artifact:
         """
         path = self.path / name
         if not path.exists():
-            raise ArtifactError(f"artefact {self.path} has no '{name}'; delete the folder and run again")
+            raise ArtifactError(
+                f"artefact {self.path} has no '{name}'; delete the folder and run again"
+            )
         return path
 
     def read_json(self, name: str) -> Any:
         return json.loads(self.file(name).read_text())
 
     def pointer(self) -> dict[str, str]:
-        """What travels between pipeline steps: id, URI and content hash; the bytes stay where they are."""
+        """What travels between pipeline steps: id, URI and content hash, not the bytes."""
         return {
             "id": f"{self.kind}-{self.key}",
             "uri": str(self.path),

@@ -1,4 +1,4 @@
-"""A run's YAML as frozen dataclasses: one class a stage, unknown keys refused with the nearest match."""
+"""A run's YAML as frozen dataclasses, one a stage; unknown keys are refused by name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class DataConfig:
     path: str = ""  # folder of the source; relative to the YAML's folder
     interactions: str = ""  # folder source: file name or glob inside `path`
     items: str = ""  # folder source; empty: items are made of the interactions' ids
-    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # {interactions: {ours: theirs}, items: …}
+    # {interactions: {our name: their name}, items: {...}}
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     list_separator: str = "|"  # between category paths in CSV
     time_unit: str = "auto"  # s | ms | us | iso | auto
     generated_users: int = 3000
@@ -39,10 +40,22 @@ class DataConfig:
     max_bad_share: float = 0.05  # more quarantined rows than this share stops the run
 
     def __post_init__(self) -> None:
-        _check(self.source in SOURCES, "data.source", self.source, f"use one of {', '.join(SOURCES)}")
-        _check(self.time_unit in ("auto", "s", "ms", "us", "iso"), "data.time_unit", self.time_unit, "use auto, s, ms, us or iso")
+        _check(
+            self.source in SOURCES, "data.source", self.source, f"use one of {', '.join(SOURCES)}"
+        )
+        _check(
+            self.time_unit in ("auto", "s", "ms", "us", "iso"),
+            "data.time_unit",
+            self.time_unit,
+            "use auto, s, ms, us or iso",
+        )
         _check(0 <= self.max_bad_share <= 1, "data.max_bad_share", self.max_bad_share, "use 0 to 1")
-        _check(self.source == "generated" or bool(self.path), "data.path", self.path, "name the folder of the data")
+        _check(
+            self.source == "generated" or bool(self.path),
+            "data.path",
+            self.path,
+            "name the folder of the data",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +63,21 @@ class SplitConfig:
     """Which events train, which validate, which test."""
 
     protocol: str = "leave_one_out"  # leave_one_out (papers) | time (nightly runs)
-    train_share: float = 0.9  # time: share of events before the cut; the half of the rest is validation
+    train_share: float = 0.9  # time: share of events before the cut; half of the rest validates
 
     def __post_init__(self) -> None:
-        _check(self.protocol in ("leave_one_out", "time"), "split.protocol", self.protocol, "use leave_one_out or time")
-        _check(0 < self.train_share < 1, "split.train_share", self.train_share, "use a share between 0 and 1")
+        _check(
+            self.protocol in ("leave_one_out", "time"),
+            "split.protocol",
+            self.protocol,
+            "use leave_one_out or time",
+        )
+        _check(
+            0 < self.train_share < 1,
+            "split.train_share",
+            self.train_share,
+            "use a share between 0 and 1",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +91,24 @@ class FeatureConfig:
     runner_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check(self.history_length >= 1, "features.history_length", self.history_length, "use at least 1")
-        _check(self.seen_limit >= self.history_length, "features.seen_limit", self.seen_limit, "use at least history_length")
-        _check(bool(self.windows_days) and min(self.windows_days) >= 1, "features.windows_days", self.windows_days, "use days of at least 1")
+        _check(
+            self.history_length >= 1,
+            "features.history_length",
+            self.history_length,
+            "use at least 1",
+        )
+        _check(
+            self.seen_limit >= self.history_length,
+            "features.seen_limit",
+            self.seen_limit,
+            "use at least history_length",
+        )
+        _check(
+            bool(self.windows_days) and min(self.windows_days) >= 1,
+            "features.windows_days",
+            self.windows_days,
+            "use days of at least 1",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +117,24 @@ class EncoderConfig:
 
     name: str = "lsa"  # lsa | sentence | precomputed
     model: str = ""  # sentence: name or folder of a sentence-transformers model
-    vectors: str = ""  # precomputed: .npy (rows as in the items file) or .parquet (item_id, vector); relative to data.path
+    # precomputed: .npy (rows as in the items file) or .parquet (item_id, vector), below data.path
+    vectors: str = ""
     lsa_dim: int = 256
     pca_dim: int = 128
 
     def __post_init__(self) -> None:
-        _check(self.name != "sentence" or bool(self.model), "encoder.model", self.model, "name a model or its folder")
-        _check(self.name != "precomputed" or bool(self.vectors), "encoder.vectors", self.vectors, "name the file of vectors")
+        _check(
+            self.name != "sentence" or bool(self.model),
+            "encoder.model",
+            self.model,
+            "name a model or its folder",
+        )
+        _check(
+            self.name != "precomputed" or bool(self.vectors),
+            "encoder.vectors",
+            self.vectors,
+            "name the file of vectors",
+        )
         _check(self.pca_dim >= 1, "encoder.pca_dim", self.pca_dim, "use at least 1")
 
 
@@ -100,7 +149,12 @@ class TokenizerConfig:
 
     def __post_init__(self) -> None:
         _check(1 <= self.digits <= 512, "tokenizer.digits", self.digits, "use 1 to 512")
-        _check(2 <= self.codebook_size <= 65536, "tokenizer.codebook_size", self.codebook_size, "use 2 to 65536")
+        _check(
+            2 <= self.codebook_size <= 65536,
+            "tokenizer.codebook_size",
+            self.codebook_size,
+            "use 2 to 65536",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +171,20 @@ class ModelConfig:
     item_scale: str = "sqrt"  # sqrt: sum of token vectors / sqrt(m); mean: as released
 
     def __post_init__(self) -> None:
-        _check(self.dim % self.heads == 0, "model.dim", self.dim, f"use a multiple of model.heads ({self.heads})")
+        _check(
+            self.dim % self.heads == 0,
+            "model.dim",
+            self.dim,
+            f"use a multiple of model.heads ({self.heads})",
+        )
         _check(self.temperature > 0, "model.temperature", self.temperature, "use more than 0")
         _check(0 <= self.dropout < 1, "model.dropout", self.dropout, "use 0 to below 1")
-        _check(self.item_scale in ("sqrt", "mean"), "model.item_scale", self.item_scale, "use sqrt or mean")
+        _check(
+            self.item_scale in ("sqrt", "mean"),
+            "model.item_scale",
+            self.item_scale,
+            "use sqrt or mean",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,9 +208,21 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _check(self.epochs >= 1, "training.epochs", self.epochs, "use at least 1")
-        _check(self.learning_rate > 0, "training.learning_rate", self.learning_rate, "use more than 0")
-        _check(self.precision in ("auto", "fp32", "bf16"), "training.precision", self.precision, "use auto, fp32 or bf16")
-        _check(self.device in ("auto", "cpu", "cuda"), "training.device", self.device, "use auto, cpu or cuda")
+        _check(
+            self.learning_rate > 0, "training.learning_rate", self.learning_rate, "use more than 0"
+        )
+        _check(
+            self.precision in ("auto", "fp32", "bf16"),
+            "training.precision",
+            self.precision,
+            "use auto, fp32 or bf16",
+        )
+        _check(
+            self.device in ("auto", "cpu", "cuda"),
+            "training.device",
+            self.device,
+            "use auto, cpu or cuda",
+        )
         _check(self.eval_every >= 1, "training.eval_every", self.eval_every, "use at least 1")
 
 
@@ -158,8 +234,15 @@ class EvaluationConfig:
     bootstrap: int = 1000
 
     def __post_init__(self) -> None:
-        _check(self.users >= 0, "evaluation.users", self.users, "use 0 for all, or a number of users")
-        _check(self.bootstrap >= 100, "evaluation.bootstrap", self.bootstrap, "use at least 100 resamples")
+        _check(
+            self.users >= 0, "evaluation.users", self.users, "use 0 for all, or a number of users"
+        )
+        _check(
+            self.bootstrap >= 100,
+            "evaluation.bootstrap",
+            self.bootstrap,
+            "use at least 100 resamples",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,8 +273,11 @@ class ClusterConfig:
     gpu_type: str = "nvidia.com/gpu"
     node_selector: Mapping[str, str] = field(default_factory=lambda: {"accelerator": "nvidia"})
     shared_memory: str = "8Gi"
-    image: str = "tesserec/pipeline:python3.11"
-    train_image: str = "tesserec/train:python3.11"
+    retries: int = 2  # of steps that are harmless to repeat
+
+    def __post_init__(self) -> None:
+        _check(self.gpu_count >= 1, "cluster.gpu_count", self.gpu_count, "use at least 1")
+        _check(self.retries >= 0, "cluster.retries", self.retries, "use 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +311,7 @@ class RunConfig:
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a run's YAML and apply overrides of the form `a.b=value` (the value is YAML).
 
-    A relative `data.path` is taken from the YAML's folder; one given as an override, from the current folder.
+    A relative `data.path` is taken from the YAML's folder; as an override, from the current one.
 
     Raises:
         UsageError: no such file, not YAML, an unknown key, or a value of the wrong type.
@@ -302,6 +388,7 @@ def _value(hint: Any, value: Any, key: str) -> Any:
         value = float(value)
     if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
-    if isinstance(hint, type | types.UnionType) and not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+    wrong = isinstance(hint, type | types.UnionType) and not isinstance(value, hint)
+    if wrong or (hint is int and isinstance(value, bool)):
         raise UsageError(f"{key} is {value!r}; it takes {getattr(hint, '__name__', hint)}")
     return value

@@ -1,16 +1,16 @@
-"""The errors that tesserec raises on purpose; each message says what happened, with which value, and what to do."""
+"""The errors raised on purpose; a message says what happened, with which value, and what to do."""
 
 from __future__ import annotations
 
 
 class TesserecError(Exception):
-    """Something failed in a way that we foresaw. The command line prints the message alone and exits 1."""
+    """Something failed in a foreseen way; the command line prints the message and exits 1."""
 
     exit_code = 1
 
 
 class UsageError(TesserecError):
-    """The call or the configuration is wrong (exit 2): unknown key, missing folder, bad argument."""
+    """The call or the configuration is wrong: unknown key, bad argument (exit 2)."""
 
     exit_code = 2
 
@@ -20,13 +20,17 @@ class DataError(TesserecError):
 
 
 class ArtifactError(TesserecError):
-    """A folder is not a finished artefact or release, or its bytes are not those of its manifest (exit 1)."""
+    """A folder is not finished, or its bytes are not those of its manifest (exit 1)."""
 
 
 class GateFailed(TesserecError):
     """A gate said no (exit 3)."""
 
     exit_code = 3
+
+    def __init__(self, message: str, artifact: object = None) -> None:
+        super().__init__(message)
+        self.artifact = artifact  # the verdict, so that the report can show it
 
 
 class ServingError(TesserecError):
