@@ -1,0 +1,101 @@
+"""Parse the command line, run one command, turn errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tesserec import __version__
+from tesserec.cli.output import Output
+from tesserec.errors import TesserecError
+
+COMMANDS = {
+    "run": "run the training pipeline: from raw events to a promoted release",
+    "evaluate": "score a release: Recall and NDCG, slices, baselines",
+    "serve": "run Triton with the promoted release, or point at a running server",
+    "recommend": "ask the server for recommendations over gRPC",
+    "event": "push one interaction, seen by the user's next recommendation",
+    "release": "list, promote, roll back, verify and prune releases",
+    "data": "make a generated shop, or fetch public data",
+}
+EXIT_CODES = "exit codes: 0 done, 1 failed, 2 wrong use, 3 a gate said no"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `tesserec` with these arguments (default: the process's) and return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = build_parser(arguments[0] if arguments else "")
+    options = parser.parse_args(arguments)
+    debug: bool = getattr(options, "debug", False)
+    logging.basicConfig(
+        level=logging.INFO if debug else logging.WARNING,
+        stream=sys.stderr,
+        format="%(asctime)s %(name)s: %(message)s",
+    )
+    out = Output(json_only=getattr(options, "json", False))
+    try:
+        command = importlib.import_module(f"tesserec.cli.{options.command}")
+        return command.execute(options, out)
+    except TesserecError as error:
+        if debug:
+            raise
+        out.error(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        out.error("interrupted; the next run goes on where this one stopped")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            raise
+        out.error(f"unexpected {type(error).__name__}: {error} (--debug shows where)")
+        return 1
+
+
+def build_parser(only: str = "") -> argparse.ArgumentParser:
+    """The parser; when `only` names a command, just that command's module is imported."""
+    parser = argparse.ArgumentParser(
+        prog="tesserec",
+        description="Generative recommendation with semantic IDs, from raw events to gRPC.",
+        epilog=f"{EXIT_CODES}\nstart with: tesserec run configs/demo.yaml",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tesserec {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in COMMANDS.items():
+        if only in COMMANDS and name != only:
+            continue
+        module = importlib.import_module(f"tesserec.cli.{name}")
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=f"{module.EXAMPLES}\n{EXIT_CODES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.arguments(command)
+    return parser
+
+
+def common(parser: argparse.ArgumentParser, *, workdir: bool = True, project: bool = False) -> None:
+    """Add the options that commands share."""
+    if workdir:
+        parser.add_argument(
+            "--workdir",
+            type=Path,
+            default=Path("work"),
+            help="folder of artefacts, releases, feature store and reports (default: ./work)",
+        )
+    if project:
+        parser.add_argument(
+            "--project", help="folder with pipelines/ and feature_repo/ (default: found by itself)"
+        )
+    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--debug", action="store_true", help="show log lines and tracebacks")

@@ -1,0 +1,233 @@
+"""`tesserec run`: the training pipeline through KFP's local runner, watched and summed up."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+from tesserec.artifacts import write_atomic
+from tesserec.cli.main import common
+from tesserec.cli.output import Output, metric_table
+from tesserec.config import load_config, to_dict
+from tesserec.errors import UsageError
+from tesserec.locks import exclusive
+from tesserec.project import ENV as PROJECT
+from tesserec.project import find_project
+
+EXAMPLES = """examples:
+  tesserec run configs/demo.yaml
+  tesserec run configs/beauty.yaml --workdir work/beauty training.epochs=20
+  tesserec run mine.yaml --json | jq .metrics
+"""
+# In the order of the pipeline; the exit handler's report comes last.
+STEPS = (
+    "ingest gate_raw features gate_features feature_store encode tokenize gate_codes train "
+    "evaluate gate_metrics build_release rehearse promote"
+).split()
+EXIT_OF_ERROR = {"GateFailed": 3, "UsageError": 2}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, help="the run's YAML (docs/configuration.md)")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="a.b=1", help="values that replace the YAML's"
+    )
+    common(parser, project=True)
+
+
+def execute(options: argparse.Namespace, out: Output) -> int:
+    config = load_config(options.config, options.overrides)
+    project = find_project(options.project)
+    workdir: Path = options.workdir.resolve()
+    if workdir.exists() and not workdir.is_dir():
+        raise UsageError(f"--workdir {workdir} is a file; name a folder")
+    lock = workdir / ".lock"
+    with exclusive(lock, busy=f"another run is working in {workdir}; wait for it or stop it"):
+        folder = _new_run(workdir, config.name, to_dict(config))
+        process = _start(folder, project, lock)
+        out.note(f"run {folder.name} in {workdir} (log: {folder / 'run.log'})")
+        try:
+            records = _watch(process, folder, out)
+        finally:
+            _stop(process)
+    result, code = _summary(workdir, folder, records, process.returncode)
+    out.result(result)
+    _tell(result, records, folder, code, out)
+    return code
+
+
+def _new_run(workdir: Path, name: str, config: dict[str, Any]) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    folder = workdir / "reports" / f"{stamp}-{name}"
+    number = 2
+    while folder.exists():
+        folder = workdir / "reports" / f"{stamp}-{name}-{number}"
+        number += 1
+    folder.mkdir(parents=True)
+    run = {"run_id": folder.name, "workdir": str(workdir), "config": config, "started": stamp}
+    write_atomic(folder / "run.json", json.dumps(run, indent=1))
+    return folder
+
+
+def _start(folder: Path, project: Path, lock: Path) -> subprocess.Popen[bytes]:
+    environment = os.environ | {
+        PROJECT: str(project),
+        "TESSEREC_RUN_LOCK": str(lock),
+        "PYTHONUNBUFFERED": "1",
+        "GX_ANALYTICS_ENABLED": "false",
+    }
+    with (folder / "run.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipelines.local", str(folder)],
+            cwd=project,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_die_with_parent(),
+        )
+
+
+def _die_with_parent() -> Callable[[], None]:
+    """The kernel kills the child when this process dies (Linux; PR_SET_PDEATHSIG)."""
+    libc = ctypes.CDLL(None)
+    return lambda: libc.prctl(1, signal.SIGKILL) and None
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _watch(
+    process: subprocess.Popen[bytes], folder: Path, out: Output
+) -> dict[str, dict[str, Any]]:
+    """Show each step as it starts, moves on and ends; return the record of each ended step."""
+    ended: dict[str, dict[str, Any]] = {}
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[state]}"),
+    )
+    with Progress(*columns, console=out.errors, transient=True) as bar:
+        task = bar.add_task("starting", total=None, state="")
+        position = 0
+        while True:
+            finished = process.poll() is not None
+            for record, position in _new_records(folder / "steps.jsonl", position):  # noqa: B020
+                if record["event"] == "start":
+                    bar.reset(task, total=None, description=record["step"], state="")
+                else:
+                    ended[record["step"]] = record
+                    out.note(_step_line(record))
+            _show_progress(bar, task, folder / "progress.json")
+            if finished:
+                return ended
+            time.sleep(0.1)
+
+
+def _new_records(path: Path, position: int) -> Iterator[tuple[dict[str, Any], int]]:
+    if not path.exists():
+        return
+    with path.open("rb") as handle:
+        handle.seek(position)
+        for line in handle:
+            if line.endswith(b"\n"):
+                position += len(line)
+                yield json.loads(line), position
+
+
+def _show_progress(bar: Progress, task: Any, path: Path) -> None:
+    try:
+        state = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError):
+        return
+    extra = "  ".join(f"{k} {v}" for k, v in state.items() if k not in ("done", "total"))
+    bar.update(task, completed=state["done"], total=state["total"], state=extra)
+
+
+def _step_line(record: dict[str, Any]) -> str:
+    if record.get("error"):
+        return f"  {record['step']:<14} failed after {record['seconds']:.1f} s: {record['error']}"
+    where = record["artifact"]["id"] if record["artifact"] else ""
+    state = "already done" if record["reused"] else f"{record['seconds']:.1f} s"
+    return f"  {record['step']:<14} {state:>12}  {where}"
+
+
+def _summary(
+    workdir: Path, folder: Path, records: dict[str, dict[str, Any]], return_code: int | None
+) -> tuple[dict[str, Any], int]:
+    """The machine's answer (architecture: For machines) and the exit code."""
+    gates = [
+        {k: verdict[k] for k in ("name", "passed", "failed_expectations")}
+        for step in STEPS
+        if step.startswith("gate_") and (verdict := _read(records.get(step), "verdict.json"))
+    ]
+    release = _read(records.get("build_release"), "release.json")
+    release_id = release["release_id"] if release else None
+    report = folder / "report.html"
+    result = {
+        "workdir": str(workdir),
+        "release_id": release_id,
+        "promoted": "promote" in records and not records["promote"].get("error"),
+        "gates": gates,
+        "metrics": _read(records.get("evaluate"), "metrics.json"),
+        "seconds": {step: r["seconds"] for step, r in records.items()},
+        "report": str(report) if report.exists() else None,
+    }
+    errors = [r for r in records.values() if r.get("error")]
+    if errors:
+        return result, EXIT_OF_ERROR.get(errors[0]["error_type"], 1)
+    return result, 0 if return_code == 0 and result["promoted"] else 1
+
+
+def _read(record: dict[str, Any] | None, name: str) -> Any:
+    if not record or not record.get("artifact"):
+        return None
+    path = Path(record["artifact"]["uri"]) / name
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _tell(
+    result: dict[str, Any],
+    records: dict[str, dict[str, Any]],
+    folder: Path,
+    code: int,
+    out: Output,
+) -> None:
+    reused = sum(1 for r in records.values() if r["reused"])
+    total = sum(r["seconds"] for r in records.values())
+    if result["metrics"]:
+        metric_table(out, result["metrics"])
+    if result["report"]:
+        out.line(f"report: {result['report']}")
+    if code == 0:
+        out.line(
+            f"release {result['release_id']} is promoted in {result['workdir']} "
+            f"({len(records)} steps, {reused} already done, {total:.0f} s)"
+        )
+        return
+    failed = [r for r in records.values() if r.get("error")]
+    message = failed[0]["error"] if failed else f"the pipeline stopped; see {folder / 'run.log'}"
+    step = f"{failed[0]['step']}: " if failed else ""
+    out.error(f"{step}{message}")
+    out.note(f"log: {folder / 'run.log'}; the same command goes on after the last finished step")
