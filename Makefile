@@ -33,3 +33,34 @@ $(SERVE)/.stamp: $(ROOT)/pyproject.toml $(PIN)/serving.txt $(PIN)/serving-overri
 	@$(UV) pip install -q -p $(SERVE)/bin/python -c $(PIN)/serving.txt --override $(PIN)/serving-overrides.txt -e '$(ROOT)[serve]' && touch $@
 
 install: $(VENV)/.stamp $(SERVE)/.stamp    ## make or refresh both environments
+
+# DATA: a folder in the form of docs/data.md. VECTORS: a file in it with one vector an item. CONFIG: a run's YAML.
+CONFIG ?= $(ROOT)/configs/$(if $(DATA),data,demo).yaml
+WORKDIR ?= $(ROOT)/work/$(if $(DATA),$(notdir $(abspath $(DATA))),demo)
+OVERRIDES = $(if $(DATA),data.path="$(abspath $(DATA))") $(if $(VECTORS),encoder.name=precomputed encoder.vectors="$(VECTORS)")
+demo: install  ## raw events -> release -> recommendations by Triton, on a generated shop or on DATA=folder
+	@TESSEREC_PROJECT=$(ROOT) $(BIN)/python -m tesserec.demo $(CONFIG) --workdir $(WORKDIR) $(OVERRIDES)
+
+PYTEST = cd $(ROOT) && TESSEREC_PROJECT=$(ROOT) $(BIN)/python -m pytest
+test: install  ## unit, contract and integration tests, with the real Triton and KFP's local runner
+	@$(PYTEST) -m "not slow and not gpu and not cluster and not network" $(ARGS)
+
+test-slow: install  ## the long checks: kills in every step, 500 users
+	@$(PYTEST) -m "slow" $(ARGS)
+
+check: install ## ruff and pyright
+	@cd $(ROOT) && $(BIN)/ruff format --check -q . && $(BIN)/ruff check -q . && $(BIN)/basedpyright --level error
+	@echo "check: clean"
+
+format: install
+	@cd $(ROOT) && $(BIN)/ruff format -q . && $(BIN)/ruff check -q --fix .
+
+bench-%: install  ## bench-NAME runs benchmarks/NAME.py; QUICK=1 for a minute's version
+	@cd $(ROOT) && $(BIN)/python benchmarks/$*.py
+
+constraints: $(UV)  ## solve the pinned environments again
+	@cd $(ROOT) && $(UV) pip compile -q -U --universal -p 3.11 pyproject.toml --extra dev --no-annotate --no-header -o $(PIN)/pipeline.txt
+	@cd $(ROOT) && $(UV) pip compile -q -U --universal -p 3.11 pyproject.toml --extra serve --override $(PIN)/serving-overrides.txt --no-annotate --no-header -o $(PIN)/serving.txt
+
+clean:          ## remove environments and results
+	@rm -rf $(VENV) $(SERVE) $(ROOT)/.uv $(ROOT)/build $(ROOT)/work

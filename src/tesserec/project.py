@@ -1,4 +1,4 @@
-"""Finding the definition folders (pipelines/, feature_repo/, serving/) that the wheel does not carry."""
+"""Finding pipelines/, feature_repo/ and serving/: the wheel does not carry them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def find_project(explicit: str | Path | None = None) -> Path:
         if _is_project(folder):
             return folder
     raise UsageError(
-        f"no pipelines/ and feature_repo/ in {here} or above; they come with the tesserec repository "
+        f"no pipelines/ and feature_repo/ in {here} or above; they come with the repository "
         f"(clone it, then use --project FOLDER or {ENV})"
     )
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,22 @@ EXAMPLES = """examples:
   tesserec run mine.yaml --json | jq .metrics
 """
 # In the order of the pipeline; the exit handler's report comes last.
-STEPS = (
-    "ingest gate_raw features gate_features feature_store encode tokenize gate_codes train "
-    "evaluate gate_metrics build_release rehearse promote"
-).split()
+STEPS = [
+    "ingest",
+    "gate_raw",
+    "features",
+    "gate_features",
+    "feature_store",
+    "encode",
+    "tokenize",
+    "gate_codes",
+    "train",
+    "evaluate",
+    "gate_metrics",
+    "build_release",
+    "rehearse",
+    "promote",
+]
 EXIT_OF_ERROR = {"GateFailed": 3, "UsageError": 2}
 
 
@@ -133,7 +145,8 @@ def _watch(
         position = 0
         while True:
             finished = process.poll() is not None
-            for record, position in _new_records(folder / "steps.jsonl", position):  # noqa: B020
+            records, position = _new_records(folder / "steps.jsonl", position)
+            for record in records:
                 if record["event"] == "start":
                     bar.reset(task, total=None, description=record["step"], state="")
                 else:
@@ -145,15 +158,15 @@ def _watch(
             time.sleep(0.1)
 
 
-def _new_records(path: Path, position: int) -> Iterator[tuple[dict[str, Any], int]]:
+def _new_records(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
+    """The whole lines written behind `position`, and where the next ones will begin."""
     if not path.exists():
-        return
+        return [], position
     with path.open("rb") as handle:
         handle.seek(position)
-        for line in handle:
-            if line.endswith(b"\n"):
-                position += len(line)
-                yield json.loads(line), position
+        text = handle.read()
+    whole = text[: text.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()], position + len(whole)
 
 
 def _show_progress(bar: Progress, task: Any, path: Path) -> None:
