@@ -1,0 +1,176 @@
+"""Make a release folder of finished artefacts: gather, check, hash, appear by one rename."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tesserec import __version__
+from tesserec.artifacts import Artifact, fsync_folder, sha256_of, write_atomic, write_manifest
+from tesserec.errors import ArtifactError
+from tesserec.release.manifest import Part, plain, release_id_of, releases_folder
+from tesserec.release.pointer import promoted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = logging.getLogger(__name__)
+CODES = "codes/base-0000.safetensors"
+ITEMS = "items/base-0000.parquet"
+PROFILE_COLUMNS = ("item_id", "title", "brand", "categories", "price", "available", "listed_at")
+COUNT_COLUMNS = ("count_all", "count_30d")
+
+
+def build_release(
+    workdir: Path,
+    *,
+    features: Artifact,
+    store: Artifact,
+    vectors: Artifact,
+    codes: Artifact,
+    model: Artifact,
+    metrics: Artifact,
+    raw: Artifact | None = None,
+    model_name: str = "rpg",
+    decoder: Mapping[str, Any] | None = None,
+) -> str:
+    """Gather the parts of a release and return its id; the same parts again change nothing.
+
+    Raises:
+        ArtifactError: an artefact lacks a file, or codes, vectors and items have other rows.
+    """
+    items = release_items(features, vectors, codes)
+    folder = releases_folder(workdir)
+    scratch = folder / f".tmp-{os.getpid()}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    _write_items(scratch / ITEMS, items)
+    _copy(codes.file("codes.safetensors"), scratch / CODES)
+    _copy(vectors.file("encoder"), scratch / "encoder")
+    _copy(codes.file("tokenizer"), scratch / "tokenizer")
+    for name in ("model.safetensors", "model.json"):
+        _copy(model.file(name), scratch / "models" / model_name / name)
+    text = json.dumps(dict(decoder or {"name": "exhaustive"}), indent=1, sort_keys=True)
+    write_atomic(scratch / "decoder" / "decoder.json", text)
+    _copy(metrics.file("metrics.json"), scratch / "metrics.json")
+
+    facts = store.read_json("store.json")
+    parts = gather_parts(scratch, model_name)
+    release_id = release_id_of(parts, facts["service"], facts["schema_hash"])
+    sources = (raw, features, store, vectors, codes, model, metrics)
+    fields = {
+        "release_id": release_id,
+        "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+        "parent": _parent(workdir, release_id),
+        "model": model_name,
+        "feature_service": facts["service"],
+        "feature_schema_hash": facts["schema_hash"],
+        "watermark": facts["watermark"],
+        "sources": {a.kind: a.key for a in sources if a is not None},
+        "parts": plain(_owned(parts, release_id)),
+        "tesserec_version": __version__,
+    }
+    _publish(scratch, folder / release_id, fields)
+    return release_id
+
+
+def gather_parts(folder: Path, model_name: str) -> dict[str, Any]:
+    """The manifest's `parts` of a complete folder; `release` is empty until the id is known."""
+
+    def below(name: str) -> list[Part]:
+        files = sorted(p for p in (folder / name).rglob("*") if p.is_file())
+        return [Part("", p.relative_to(folder).as_posix(), sha256_of(p)) for p in files]
+
+    return {
+        "codes": below("codes"),
+        "items": below("items"),
+        "encoder": below("encoder"),
+        "tokenizer": below("tokenizer"),
+        "models": {model_name: below(f"models/{model_name}")},
+        "decoder": below("decoder"),
+    }
+
+
+def release_items(features: Artifact, vectors: Artifact, codes: Artifact) -> pa.Table:
+    """The items in the release's row order: profile, `trained`, and interaction counts.
+
+    Raises:
+        ArtifactError: profile, vectors and codes don't hold the same items in the same order.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    profile = pq.read_table(features.file("item_profile")).sort_by("row")
+    coded = pq.read_table(codes.file("item_ids.parquet"))
+    ids = profile["item_id"].combine_chunks()
+    for artifact in (vectors, codes):
+        other = pq.read_table(artifact.file("item_ids.parquet"))["item_id"].combine_chunks()
+        if not ids.equals(other.cast(ids.type)):
+            raise ArtifactError(
+                f"{artifact.path.name} has other item rows ({len(other)}) than item_profile "
+                f"({len(ids)}); they stem from different runs: delete both and run again"
+            )
+    stats = pq.read_table(features.file("item_stats"))
+    items = profile.select(PROFILE_COLUMNS).append_column("trained", coded["trained"])
+    for name in COUNT_COLUMNS:
+        items = items.append_column(
+            name, pa.array(_counts(ids.to_pylist(), stats, name), pa.int64())
+        )
+    return items.combine_chunks()
+
+
+def _counts(ids: list[str], stats: pa.Table, name: str) -> list[int]:
+    if name not in stats.column_names:
+        return [0] * len(ids)
+    if "event_timestamp" in stats.column_names:  # the newest row of an item is written last
+        stats = stats.sort_by("event_timestamp")
+    known = dict(zip(stats["item_id"].to_pylist(), stats[name].to_pylist(), strict=True))
+    return [int(known.get(item) or 0) for item in ids]
+
+
+def _write_items(path: Path, items: pa.Table) -> None:
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True)
+    pq.write_table(items, path, compression="zstd")
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=shutil.copyfile)
+    else:
+        shutil.copyfile(source, target)
+
+
+def _owned(parts: Mapping[str, Any], release_id: str) -> dict[str, Any]:
+    return {
+        name: _owned(value, release_id)
+        if isinstance(value, Mapping)
+        else [Part(part.release or release_id, part.path, part.sha256) for part in value]
+        for name, value in parts.items()
+    }
+
+
+def _parent(workdir: Path, release_id: str) -> str | None:
+    former = promoted(workdir)
+    return former if former != release_id else None
+
+
+def _publish(scratch: Path, final: Path, fields: Mapping[str, Any]) -> None:
+    """The manifest last, then one rename; a release that exists stays as it is."""
+    if (final / "manifest.json").is_file():
+        log.info("release %s is there already", final.name)
+        shutil.rmtree(scratch)
+        return
+    write_manifest(scratch, fields)
+    if final.exists():
+        shutil.rmtree(final)
+    os.replace(scratch, final)
+    fsync_folder(final.parent)

@@ -1,0 +1,96 @@
+"""Does a release hold what its manifest says, and do its parts belong together?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tesserec.artifacts import check_files, sha256_of
+from tesserec.errors import ArtifactError
+from tesserec.release.manifest import (
+    named_parts,
+    part_path,
+    parts_of,
+    read_release,
+    release_id_of,
+)
+
+
+def verify(folder: Path) -> list[str]:
+    """Re-hash a release's files and its parts in ancestors; one line a problem, [] if sound."""
+    try:
+        manifest = read_release(folder)
+    except ArtifactError as error:
+        return [str(error)]
+    problems = check_files(folder, manifest["files"])
+    problems += _names(folder, manifest)
+    for name, part in named_parts(manifest["parts"]):
+        path = part_path(folder, part)
+        if not path.is_file():
+            problems.append(f"part {name} is missing: {part.release}/{part.path}")
+        elif part.release != manifest["release_id"] and sha256_of(path) != part.sha256:
+            problems.append(f"part {name} has other bytes than its manifest says: {part.path}")
+        elif part.release == manifest["release_id"]:
+            stated = manifest["files"].get(part.path, {}).get("sha256")
+            if stated != part.sha256:
+                problems.append(f"part {name} and the file list name different hashes: {part.path}")
+    return problems or _belong_together(folder, manifest)
+
+
+def require_sound(folder: Path) -> None:
+    """Raise if `verify` finds anything.
+
+    Raises:
+        ArtifactError: names the release, the first problems and the remedy.
+    """
+    problems = verify(folder)
+    if problems:
+        raise ArtifactError(
+            f"release {folder.name} is damaged: {'; '.join(problems[:3])}; "
+            "roll back, or build it anew"
+        )
+
+
+def _names(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    stated = manifest["release_id"]
+    real = release_id_of(
+        manifest["parts"], manifest["feature_service"], manifest["feature_schema_hash"]
+    )
+    if stated != real:
+        return [f"the manifest's id {stated} is not the hash of its parts ({real})"]
+    if folder.name != stated:
+        return [f"the folder is called {folder.name}, its manifest says {stated}"]
+    return []
+
+
+def _belong_together(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """Row counts and digit counts agree over items, codes and models."""
+    import pyarrow.parquet as pq
+
+    parts = manifest["parts"]
+    items = sum(pq.read_metadata(part_path(folder, p)).num_rows for p in parts_of(parts["items"]))
+    if "codes" not in parts:  # a model without codes
+        return []
+    shapes = [_code_shape(part_path(folder, p)) for p in parts_of(parts["codes"])]
+    rows, digits = sum(s[0] for s in shapes), {s[1] for s in shapes}
+    problems = []
+    if rows != items:
+        problems.append(f"codes have {rows} rows, items {items}: they are not of one release")
+    if len(digits) != 1:
+        problems.append(f"code parts have different numbers of digits: {sorted(digits)}")
+    for name, model in parts.get("models", {}).items():
+        for part in (p for p in parts_of(model) if p.path.endswith("model.json")):
+            stated = json.loads(part_path(folder, part).read_text()).get("digits")
+            if stated is not None and {stated} != digits:
+                problems.append(f"model {name} has {stated} digits, the codes {sorted(digits)}")
+    return problems
+
+
+def _code_shape(path: Path) -> tuple[int, int]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        rows, digits = file.get_slice("codes").get_shape()
+    return rows, digits

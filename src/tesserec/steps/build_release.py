@@ -1,0 +1,52 @@
+"""Step: make a release of the run's artefacts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tesserec.artifacts import Artifact, build, write_atomic
+from tesserec.config import RunConfig
+
+VERSION = 1
+
+
+def run(
+    workdir: Path,
+    config: RunConfig,
+    raw: Artifact,
+    features: Artifact,
+    store: Artifact,
+    vectors: Artifact,
+    codes: Artifact,
+    model: Artifact,
+    metrics: Artifact,
+) -> Artifact:
+    """Write `<workdir>/releases/<id>/`; the artefact holds `release.json` {release_id}."""
+    from tesserec.release import build_release
+
+    def release() -> str:
+        return build_release(
+            workdir,
+            raw=raw,
+            features=features,
+            store=store,
+            vectors=vectors,
+            codes=codes,
+            model=model,
+            metrics=metrics,
+            model_name=config.model.name,
+        )
+
+    def make(folder: Path) -> None:
+        write_atomic(folder / "release.json", json.dumps({"release_id": release()}))
+
+    parents = (raw, features, store, vectors, codes, model, metrics)
+    params = {"model": config.model.name}
+    artifact, reused = build(
+        workdir, "release", params=params, parents=parents, version=VERSION, make=make
+    )
+    folder = workdir / "releases" / artifact.read_json("release.json")["release_id"]
+    if reused and not (folder / "manifest.json").is_file():  # pruned since
+        release()
+    return artifact
