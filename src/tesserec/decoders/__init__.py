@@ -1,0 +1,1 @@
+"""Distributions -> ranked items that exist and are allowed."""

@@ -1,0 +1,1 @@
+"""History -> distributions; one method, one file."""

@@ -1,0 +1,238 @@
+"""RPG: long semantic IDs predicted in parallel (Hou et al., KDD 2025, arXiv 2506.05781).
+
+One Transformer pass over a history gives m independent distributions over K codes; an item's
+score is the sum of its m log-probabilities. Written from the paper, with four changes that the
+docs (docs/models.md) give the reasons for: packed rows, heads at target positions only, item
+vectors of unit scale, and no random start anywhere.
+
+Legend of shapes: N items, m digits, K codes a digit, d width, B histories, T targets, J digits of a block.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional as F
+
+from tesserec.errors import ArtifactError, TesserecError
+from tesserec.models.backbone import INIT_STD, Backbone
+from tesserec.models.packed import Batch, Packed, pack
+
+WEIGHTS = "model.safetensors"
+SHAPE = "model.json"
+POSITIONS = 50  # items of history that the model reads
+DIGIT_BLOCK = 4  # digits handled at once: [4, 1500, 448] stays in cache, [32, 1500, 448] does not
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What the weights need to be read."""
+
+    digits: int
+    codebook_size: int
+    dim: int = 448
+    layers: int = 2
+    heads: int = 4
+    ffn: int = 1024
+    positions: int = POSITIONS
+    temperature: float = 0.03
+    dropout: float = 0.4
+    item_scale: str = (
+        "sqrt"  # sqrt: sum / sqrt(m), as large as one token; mean: sum / m, as released
+    )
+
+
+class RPG(nn.Module):
+    """History of items -> log-probabilities of the next item's m codes."""
+
+    codes: torch.Tensor
+
+    def __init__(self, shape: Shape, codes: np.ndarray, *, seed: int = 0) -> None:
+        """`codes` is the code table, uint8/uint16 [N, m]; it isn't part of the weights."""
+        super().__init__()
+        _check_codes(shape, codes)
+        self.shape = shape
+        self.tokens = nn.Parameter(torch.empty(shape.digits, shape.codebook_size, shape.dim))
+        self.head_weight = nn.Parameter(torch.zeros(shape.digits, shape.dim, shape.dim))
+        self.head_bias = nn.Parameter(torch.zeros(shape.digits, shape.dim))
+        self.backbone = Backbone(
+            dim=shape.dim,
+            layers=shape.layers,
+            heads=shape.heads,
+            ffn=shape.ffn,
+            positions=shape.positions,
+            dropout=shape.dropout,
+        )
+        generator = torch.Generator().manual_seed(seed)
+        nn.init.normal_(self.tokens, std=INIT_STD, generator=generator)
+        self.backbone.initialise(generator)
+        table = torch.from_numpy(codes.astype(np.int32))
+        self.register_buffer("codes", table, persistent=False)
+
+    # ---- history -> hidden ----
+
+    def item_vectors(self, items: torch.Tensor) -> torch.Tensor:
+        """Item rows [...] -> [..., d]: the scaled sum of their token vectors."""
+        m, size, dim = self.tokens.shape
+        offsets = torch.arange(m, device=items.device, dtype=torch.int32) * size
+        index = self.codes[items.reshape(-1)] + offsets
+        total = F.embedding_bag(index, self.tokens.view(m * size, dim), mode="sum")
+        scale = m**-0.5 if self.shape.item_scale == "sqrt" else 1.0 / m
+        return (total * scale).view(*items.shape, dim)
+
+    def hidden(self, packed: Packed) -> torch.Tensor:
+        """[R, W, d]"""
+        vectors = self.item_vectors(packed.items)
+        return self.backbone(vectors, packed.positions, packed.mask())
+
+    # ---- hidden -> digits ----
+
+    def _logits(
+        self, s_Td: torch.Tensor, tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+    ) -> torch.Tensor:
+        """Cosine logits / temperature, [J, T, K], of J digits' tokens [J, K, d] and heads [J, d, d], [J, d]."""
+        s_JTd = s_Td.expand(len(tokens), *s_Td.shape)
+        h_JTd = s_JTd + F.silu(torch.baddbmm(bias[:, None], s_JTd, weight.transpose(1, 2)))
+        unit = F.normalize(tokens, dim=-1)
+        raw = torch.bmm(h_JTd, unit.transpose(1, 2)).float()
+        # dividing [J, T, K] by the norm of h is cheaper than dividing h [J, T, d]
+        norm = torch.linalg.vector_norm(h_JTd, dim=-1, keepdim=True, dtype=torch.float32)
+        return raw / (norm.clamp_min(1e-12) * self.shape.temperature)
+
+    def _blocks(self) -> Iterator[slice]:
+        for start in range(0, self.shape.digits, DIGIT_BLOCK):
+            yield slice(start, min(start + DIGIT_BLOCK, self.shape.digits))
+
+    def log_probabilities(self, s_Td: torch.Tensor) -> torch.Tensor:
+        """[T, m, K]"""
+        shape = (len(s_Td), self.shape.digits, self.shape.codebook_size)
+        out = torch.empty(shape, device=s_Td.device)
+        for part in self._blocks():
+            logits = self._logits(
+                s_Td, self.tokens[part], self.head_weight[part], self.head_bias[part]
+            )
+            out[:, part] = F.log_softmax(logits, dim=-1).transpose(0, 1)
+        return out
+
+    def _cross_entropy(
+        self, logits: torch.Tensor, codes_TJ: torch.Tensor, smoothing: float
+    ) -> torch.Tensor:
+        """Share of these digits in the mean over digits and targets."""
+        total = F.cross_entropy(
+            logits.flatten(0, 1),
+            codes_TJ.t().reshape(-1).long(),
+            reduction="sum",
+            label_smoothing=smoothing,
+        )
+        return total / (len(codes_TJ) * self.shape.digits)
+
+    def loss(self, batch: Batch, smoothing: float = 0.0) -> torch.Tensor:
+        """Mean cross-entropy over targets and digits, as one graph (see `backward` for training)."""
+        s_Td = self.hidden(batch.inputs).flatten(0, 1)[batch.target_at]
+        codes = self.codes[batch.target_items]
+        parts = [
+            self._cross_entropy(
+                self._logits(s_Td, self.tokens[part], self.head_weight[part], self.head_bias[part]),
+                codes[:, part],
+                smoothing,
+            )
+            for part in self._blocks()
+        ]
+        return torch.stack(parts).sum()
+
+    def backward(self, batch: Batch, smoothing: float = 0.0) -> float:
+        """Add the gradient of `loss` to every parameter's `.grad` and return the loss.
+
+        Digits go in blocks, each backwards before the next goes forwards, so that memory holds one
+        block's [J, T, K] and not all of [m, T, K].
+        """
+        s_Td = self.hidden(batch.inputs).flatten(0, 1).index_select(0, batch.target_at)
+        leaf = s_Td.detach().requires_grad_()
+        codes = self.codes[batch.target_items]
+        heads = (self.tokens, self.head_weight, self.head_bias)
+        total = 0.0
+        for part in self._blocks():
+            tokens, weight, bias = (_view_with_grad(p, part) for p in heads)
+            logits = self._logits(leaf, tokens, weight, bias)
+            loss = self._cross_entropy(logits, codes[:, part], smoothing)
+            loss.backward()
+            total += float(loss.detach())
+        s_Td.backward(leaf.grad)
+        return total
+
+    # ---- what decoders and releases need ----
+
+    @torch.inference_mode()
+    def state(self, histories: Sequence[np.ndarray]) -> torch.Tensor:
+        """Token log-probabilities [B, m, K] after each history (item rows, oldest first; the last 50 are read).
+
+        Raises:
+            TesserecError: a history is empty; there is nothing to predict from.
+        """
+        cut = [np.asarray(h, dtype=np.int64)[-self.shape.positions :] for h in histories]
+        if any(len(h) == 0 for h in cut):
+            raise TesserecError("a history holds no known item; answer with popular items instead")
+        if not cut:
+            return torch.empty((0, self.shape.digits, self.shape.codebook_size))
+        device = self.tokens.device
+        packed, starts = pack(cut)
+        last = torch.from_numpy(starts + np.array([len(h) - 1 for h in cut])).to(device)
+        was_training = self.training
+        self.eval()
+        s_Bd = self.hidden(packed.to(device)).flatten(0, 1)[last]
+        out = self.log_probabilities(s_Bd)
+        self.train(was_training)
+        return out
+
+    def save(self, folder: Path) -> None:
+        """Write weights and shape; equal weights give equal bytes."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
+        save_file(tensors, folder / WEIGHTS)
+        text = json.dumps({"format": 1, "model": "rpg", "shape": asdict(self.shape)}, indent=1)
+        (folder / SHAPE).write_text(text + "\n")
+
+    @classmethod
+    def load(cls, folder: Path, codes: np.ndarray) -> RPG:
+        """Read a saved model, for a code table that may have grown since.
+
+        Raises:
+            ArtifactError: the files are missing, damaged, or made for another kind of code table.
+        """
+        try:
+            fields = json.loads((folder / SHAPE).read_text())
+            model = cls(Shape(**fields["shape"]), codes)
+            model.load_state_dict(load_file(folder / WEIGHTS))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise ArtifactError(f"{folder} holds no readable RPG model: {error}") from None
+        return model.eval()
+
+
+def _view_with_grad(parameter: nn.Parameter, part: slice) -> torch.Tensor:
+    """A leaf over some digits of a parameter whose gradient adds up inside the parameter's own."""
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    leaf = parameter.detach()[part].requires_grad_()
+    leaf.grad = parameter.grad[part]
+    return leaf
+
+
+def _check_codes(shape: Shape, codes: np.ndarray) -> None:
+    if codes.ndim != 2 or codes.shape[1] != shape.digits:
+        raise ArtifactError(
+            f"the code table has shape {list(codes.shape)}, the model was made for {shape.digits} "
+            "digits; use the code table of the same release"
+        )
+    if codes.size and int(codes.max()) >= shape.codebook_size:
+        raise ArtifactError(
+            f"the code table holds code {int(codes.max())}, the model knows {shape.codebook_size} "
+            "a digit; use the code table of the same release"
+        )

@@ -1,0 +1,215 @@
+"""The one thing that serving and evaluation know: histories of item ids in, ranked item ids out.
+
+Reads a release with numpy, torch, pyarrow and safetensors alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.numpy import load_file
+
+from tesserec.artifacts import read_manifest
+from tesserec.decoders.constraints import Constraints
+from tesserec.decoders.exhaustive import Exhaustive
+from tesserec.errors import ArtifactError
+from tesserec.models.rpg import RPG
+
+BATCH = 256  # histories in one pass of the model
+HISTORY = 1000  # seen items that count as seen (the online store keeps as many)
+
+
+class Recommender:
+    """A model, its code table, its items and an exact decoder."""
+
+    def __init__(
+        self,
+        model: RPG,
+        codes: np.ndarray,
+        item_ids: Sequence[str],
+        items: pa.Table | None = None,
+        *,
+        release_id: str = "",
+    ) -> None:
+        if len(codes) != len(item_ids):
+            raise ArtifactError(
+                f"the code table has {len(codes)} rows, the item list {len(item_ids)}; "
+                "they belong to different releases"
+            )
+        self.release_id = release_id
+        self.item_ids = list(item_ids)
+        self.items = items if items is not None else pa.table({"item_id": pa.array(item_ids)})
+        self.row_of = {item: row for row, item in enumerate(self.item_ids)}
+        self.codes = codes
+        self._model = model.eval()
+        self._decoder = Exhaustive(codes, model.shape.codebook_size)
+        self._decoder.to(model.tokens.device)
+        self._popularity = _popularity(self.items)
+
+    @classmethod
+    def of_parts(
+        cls,
+        model: RPG,
+        codes: np.ndarray,
+        item_ids: Sequence[str],
+        items: pa.Table | None = None,
+    ) -> Recommender:
+        """A recommender of parts in memory, as the evaluation of a fresh model needs it."""
+        return cls(model, codes, item_ids, items)
+
+    @classmethod
+    def load(cls, folder: Path) -> Recommender:
+        """Open a release folder; its parts may lie in ancestors beside it.
+
+        Raises:
+            ArtifactError: the release is incomplete or its parts don't belong together.
+        """
+        folder = Path(folder)
+        manifest = read_manifest(folder)
+        parts = manifest.get("parts", {})
+        codes = np.concatenate(
+            [
+                load_file(_part(folder, manifest, p))["codes"]
+                for p in _entries(parts, "codes", "codes/base-0000.safetensors")
+            ]
+        )
+        items = pa.concat_tables(
+            [
+                pq.read_table(_part(folder, manifest, p))
+                for p in _entries(parts, "items", "items/base-0000.parquet")
+            ]
+        )
+        model = RPG.load(_model_folder(folder, manifest), codes)
+        ids = items.column("item_id").to_pylist()
+        return cls(
+            model, codes, ids, items, release_id=str(manifest.get("release_id", folder.name))
+        )
+
+    # ---- asking ----
+
+    def rows(self, history: Sequence[str]) -> np.ndarray:
+        """Item ids -> rows, int64; ids that the release doesn't know are left out."""
+        known = [self.row_of[item] for item in history if item in self.row_of]
+        return np.array(known, dtype=np.int64)
+
+    def recommend(
+        self, histories: Sequence[Sequence[str]], k: int, constraints: Constraints | None = None
+    ) -> tuple[list[list[str]], list[np.ndarray]]:
+        """The k best items after each history (item ids, oldest first) and their scores.
+
+        Fewer than k where the constraints leave fewer. A history without a known item is answered
+        by `popular` under the same constraints.
+        """
+        rows, scores = self.recommend_rows([self.rows(h) for h in histories], k, constraints)
+        valid = [r >= 0 for r in rows]
+        ids = [[self.item_ids[i] for i in r[v].tolist()] for r, v in zip(rows, valid, strict=True)]
+        return ids, [s[v] for s, v in zip(scores, valid, strict=True)]
+
+    def recommend_rows(
+        self, histories: Sequence[np.ndarray], k: int, constraints: Constraints | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`recommend` in item rows: int64 [B, k] padded with -1, scores float32 [B, k]."""
+        rules = constraints or Constraints()
+        rules.check(len(histories), len(self.item_ids))
+        rows = np.full((len(histories), k), -1, dtype=np.int64)
+        scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
+        asked = [i for i, h in enumerate(histories) if len(h)]
+        for start in range(0, len(asked), BATCH):
+            users = asked[start : start + BATCH]
+            state = self._model.state([histories[u] for u in users])
+            rows[users], scores[users] = self._decoder.rank(state, k, _of_users(rules, users))
+        rest = [i for i, h in enumerate(histories) if not len(h)]
+        if rest:
+            rows[rest], scores[rest] = self._popular_rows(k, _of_users(rules, rest), len(rest))
+        return rows, scores
+
+    def popular(
+        self, k: int, constraints: Constraints | None = None
+    ) -> tuple[list[str], np.ndarray]:
+        """The k most popular allowed items (events of the last 30 days, then of all time)."""
+        rows, scores = self._popular_rows(k, constraints or Constraints(), 1)
+        valid = rows[0] >= 0
+        return [self.item_ids[i] for i in rows[0][valid].tolist()], scores[0][valid]
+
+    def target_ranks(
+        self, histories: Sequence[np.ndarray], targets: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ranks of one target row per history, seen items kept and dropped (see Exhaustive.target_ranks).
+
+        An empty history gets rank 0: it isn't this model that would answer it.
+        """
+        kept = np.zeros(len(histories), dtype=np.int64)
+        dropped = np.zeros(len(histories), dtype=np.int64)
+        asked = [i for i, h in enumerate(histories) if len(h)]
+        for start in range(0, len(asked), BATCH):
+            users = asked[start : start + BATCH]
+            part = [histories[u] for u in users]
+            state = self._model.state(part)
+            seen = [seen_rows(h) for h in part]
+            kept[users], dropped[users] = self._decoder.target_ranks(state, targets[users], seen)
+        return kept, dropped
+
+    def _popular_rows(
+        self, k: int, rules: Constraints, users: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        table = torch.from_numpy(np.tile(self._popularity, (users, 1)))
+        ranks = Exhaustive(np.arange(len(self.item_ids))[:, None], len(self.item_ids))
+        return ranks.rank(table[:, None, :], k, rules)
+
+
+def seen_rows(history: np.ndarray, limit: int = HISTORY) -> np.ndarray:
+    """The distinct items of a history, at most the `limit` most recent ones."""
+    _, first = np.unique(history[::-1], return_index=True)
+    return history[::-1][np.sort(first)[:limit]]
+
+
+def _of_users(rules: Constraints, users: list[int]) -> Constraints:
+    return Constraints(
+        allowed=rules.allowed,
+        deny=None if rules.deny is None else [rules.deny[u] for u in users],
+        allow=None if rules.allow is None else [rules.allow[u] for u in users],
+        quota=rules.quota,
+        cap=rules.cap,
+    )
+
+
+def _popularity(items: pa.Table) -> np.ndarray:
+    """float32 [N]: events of the last 30 days, and as the fraction events of all time."""
+    zeros = np.zeros(items.num_rows)
+
+    def column(name: str) -> np.ndarray:
+        if name not in items.column_names:
+            return zeros
+        filled = items.column(name).combine_chunks().fill_null(0)
+        return np.asarray(filled.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+    recent, ever = column("count_30d"), column("count_all")
+    return (recent + ever / (ever.max(initial=0.0) + 1.0)).astype(np.float32)
+
+
+def _entries(parts: Mapping[str, Any], name: str, default: str) -> list[Any]:
+    return list(parts.get(name) or [{"path": default}])
+
+
+def _part(folder: Path, manifest: Mapping[str, Any], entry: Mapping[str, Any]) -> Path:
+    """Where a part lies: in this release, or in the ancestor that it names."""
+    release = entry.get("release")
+    home = folder if release in (None, manifest.get("release_id")) else folder.parent / str(release)
+    path = home / entry["path"]
+    if not path.exists():
+        raise ArtifactError(f"release {folder} refers to {path}, which isn't there; run verify")
+    return path
+
+
+def _model_folder(folder: Path, manifest: Mapping[str, Any]) -> Path:
+    entry = (manifest.get("parts", {}).get("models") or {}).get("rpg")
+    if isinstance(entry, Mapping) and "path" in entry:
+        path = _part(folder, manifest, entry)
+        return path if path.is_dir() else path.parent
+    return folder / "models" / "rpg"
