@@ -1,0 +1,74 @@
+"""`tesserec data`: make a generated shop, or fetch public data."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from tesserec.cli.main import common
+from tesserec.cli.output import Output
+
+EXAMPLES = """examples:
+  tesserec data make shop --users 3000 --items 1200 --seed 1
+  tesserec data fetch amazon2014/Beauty data/beauty
+  tesserec data fetch https://example.org/file.gz data --sha256 HEX
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    make = actions.add_parser("make", help="write a generated shop", epilog=EXAMPLES)
+    make.add_argument("path", type=Path, help="folder to write")
+    make.add_argument("--users", type=int, default=3000)
+    make.add_argument("--items", type=int, default=1200)
+    make.add_argument("--seed", type=int, default=1)
+    make.add_argument("--dirty", action="store_true", help="add rows that break the contract")
+    common(make, workdir=False)
+    fetch = actions.add_parser(
+        "fetch", help="download a public data set, or a URL", epilog=EXAMPLES
+    )
+    fetch.add_argument(
+        "name", help="amazon2014/CATEGORY, amazon2023/CATEGORY, ml-100k, ... or a URL"
+    )
+    fetch.add_argument("path", type=Path, help="folder to write")
+    fetch.add_argument("--sha256", help="what the file must hash to (a URL only)")
+    common(fetch, workdir=False)
+
+
+def execute(options: argparse.Namespace, out: Output) -> int:
+    if options.action == "make":
+        from tesserec.data.make import make_shop
+
+        result = make_shop(
+            options.path, options.users, options.items, seed=options.seed, dirty=options.dirty
+        )
+        out.line(
+            f"wrote {result['interactions']:,} interactions of {result['users']:,} users "
+            f"with {result['items']:,} items to {result['path']}"
+        )
+    else:
+        result = _fetch(options, out)
+        out.line(f"fetched {result['bytes']:,} bytes to {result['path']}")
+    out.result(result)
+    return 0
+
+
+def _fetch(options: argparse.Namespace, out: Output) -> dict[str, object]:
+    from tesserec.data.fetch import fetch
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    with Progress(*columns, console=out.errors, transient=True) as bar:
+        tasks: dict[str, object] = {}
+
+        def progress(name: str, done: int, total: int | None) -> None:
+            task = tasks.setdefault(name, bar.add_task(name, total=total))
+            bar.update(task, completed=done, total=total)  # pyright: ignore[reportArgumentType]
+
+        return fetch(options.name, options.path, sha256=options.sha256, progress=progress)

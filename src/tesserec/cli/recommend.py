@@ -1,0 +1,70 @@
+"""`tesserec recommend`: ask the server over gRPC and show what it recommends."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from tesserec.cli.main import common
+from tesserec.cli.output import Output
+from tesserec.errors import UsageError
+
+EXAMPLES = """examples:
+  tesserec recommend --user U42
+  tesserec recommend --user U42 -k 20 --json
+  tesserec recommend --history I7,I9 --rules '{"exclude_seen": false}'
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--user", default="", help="user id; the server reads the history itself")
+    parser.add_argument("--history", default="", help="item ids, oldest first, comma separated")
+    parser.add_argument("-k", type=int, default=10, help="how many items (default: 10)")
+    parser.add_argument("--rules", default="{}", help="JSON of rules (docs/serving.md)")
+    parser.add_argument("--url", help="gRPC address (default: the server started in --workdir)")
+    parser.add_argument("--timeout-s", type=float, default=10.0, help="seconds to wait")
+    common(parser)
+
+
+def execute(options: argparse.Namespace, out: Output) -> int:
+    from tesserec.serving.client import Client
+    from tesserec.serving.titles import titles_and_sids
+
+    if not options.user and not options.history:
+        raise UsageError("name a user (--user U) or a history (--history I1,I2)")
+    try:
+        rules = json.loads(options.rules)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"--rules {options.rules!r} is not JSON: {error}") from None
+    workdir = options.workdir.resolve()
+    history = [i for i in options.history.split(",") if i]
+    with Client(options.url or Client.address_of(workdir), timeout_s=options.timeout_s) as client:
+        answer = client.recommend(
+            user_id=options.user, history=history, k=options.k, rules={**rules, "explain": True}
+        )
+    facts = titles_and_sids(workdir, answer.release_id, [*answer.item_ids, *answer.history])
+    items = [
+        {"item_id": i, "score": score, "title": facts[i].title, "sid": facts[i].sid}
+        for i, score in zip(answer.item_ids, answer.scores, strict=True)
+    ]
+    out.result(
+        {
+            "user_id": options.user,
+            "release_id": answer.release_id,
+            "source": answer.source,
+            "items": items,
+            "recent": answer.history,
+            "reason": answer.reason,
+        }
+    )
+    recent = [f"{i}  {facts[i].title or ''}" for i in answer.history[-5:]]
+    who = options.user or "(given history)"
+    out.line(f"user {who}, answered by {answer.source} of release {answer.release_id}")
+    out.line("recent: " + ("; ".join(recent) or "nothing known"))
+    rows = [
+        [n, i["title"] or "", i["item_id"], f"{i['score']:.3f}"] for n, i in enumerate(items, 1)
+    ]
+    out.table("", ["", "title", "item", "score"], rows)
+    if answer.reason:
+        out.note(f"reason: {answer.reason}")
+    return 0

@@ -1,0 +1,64 @@
+"""A run's YAML: strict keys, typed values, overrides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tesserec.config import from_dict, load_config, to_dict
+from tesserec.errors import UsageError
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "name: x\ntraining: {epochs: 3}\n"), ["model.dim=64"])
+    assert config.training.epochs == 3 and config.model.dim == 64
+    assert from_dict(to_dict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trainin: {}", "did you mean 'training'"),
+        ("training: {epoch: 3}", "did you mean 'training.epochs'"),
+        ("training: {epochs: many}", "training.epochs is 'many'; it takes int"),
+        ("training: {epochs: 0}", "training.epochs is 0; use at least 1"),
+        ("training: 3", "training is 3; it takes keys and values"),
+        ("data: {source: mars}", "use one of generated"),
+        ("data: {source: folder}", "name the folder"),
+        ("encoder: {pca_dim: 100}", r"multiple of tokenizer.digits \(32\)"),
+        ("model: {dropout: true}", "model.dropout"),
+        ("- a", "write keys and values"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_a_bad_value_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_config(write(tmp_path, text))
+
+
+def test_numbers_as_yaml_writes_them(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "training: {learning_rate: 1e-3, clip_norm: 2}"))
+    assert config.training.learning_rate == 0.001 and config.training.clip_norm == 2.0
+
+
+def test_data_path_is_relative_to_the_yaml(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "data: {source: folder, path: shop}"))
+    assert config.data.path == str(tmp_path / "shop")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no configuration .*nothing\.yaml"):
+        load_config(tmp_path / "nothing.yaml")
+
+
+@pytest.mark.parametrize("text", ["training.epochs", "=3", "name.x=3"])
+def test_a_bad_override_is_named(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="override"):
+        load_config(write(tmp_path, "name: a"), [text])
