@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class TesserecError(Exception):
     """Something failed in a foreseen way; the command line prints the message and exits 1."""
@@ -27,6 +29,7 @@ class GateFailed(TesserecError):
     """A gate said no (exit 3)."""
 
     exit_code = 3
+    artifact: Any = None  # the gate's own artefact, for the report
 
     def __init__(self, message: str, artifact: object = None) -> None:
         super().__init__(message)

@@ -1,0 +1,32 @@
+"""Step: may the vectors and the code table be used?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tesserec.artifacts import Artifact, build
+from tesserec.config import RunConfig
+
+VERSION = 1
+
+
+def run(workdir: Path, config: RunConfig, vectors: Artifact, codes: Artifact) -> Artifact:
+    """Check vectors, codes and code books; the artefact holds `verdict.json` and `data_docs/`.
+
+    Raises:
+        GateFailed: a critical expectation failed, now or when the verdict was made.
+    """
+    from tesserec.validation.verdict import raise_if_failed
+
+    def make(folder: Path) -> None:
+        from tesserec.validation.frames import code_frames
+        from tesserec.validation.gate import run_gate
+
+        frames, settings = code_frames(vectors, codes)
+        run_gate("gate_codes", frames, folder, settings)
+
+    del config  # every step takes it
+    artifact, _ = build(
+        workdir, "gate_codes", params={}, parents=(vectors, codes), version=VERSION, make=make
+    )
+    return raise_if_failed(artifact)
