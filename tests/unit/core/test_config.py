@@ -62,3 +62,18 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_bad_override_is_named(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match="override"):
         load_config(write(tmp_path, "name: a"), [text])
+
+
+def test_every_key_is_documented() -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "configuration.md").read_text()
+
+    def keys(tree: dict, prefix: str = "") -> list[str]:
+        found = []
+        for key, value in tree.items():
+            nested = isinstance(value, dict) and key not in ("columns", "runner_options")
+            nested = nested and key != "node_selector"
+            found += keys(value, f"{prefix}{key}.") if nested else [prefix + key]
+        return found
+
+    missing = [k for k in keys(to_dict(from_dict({}))) if f"`{k}`" not in text]
+    assert not missing
