@@ -1,7 +1,7 @@
 """The metric gate's frames: a candidate against popularity, or against the promoted release.
 
-Both are scored on the same users, so the interval is that of the paired difference: users are drawn
-again with replacement, and each draw takes both scores of a user (Efron and Tibshirani, 1993, 13.3).
+Both are scored on the same users, so the interval is that of the paired difference: users are
+drawn again with replacement, and a draw takes both scores of a user (Efron, Tibshirani 1993, 13.3).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def paired_interval(
     resamples: int,
     rng: np.random.Generator,
 ) -> tuple[float, float]:
-    """95 % percentile interval of `statistic(mean of ours, mean of theirs)` over users, [U] each."""
+    """95 % percentile interval of `statistic(mean of ours [U], mean of theirs [U])` over users."""
     users = len(ours)
     if users == 0:
         return float("nan"), float("nan")

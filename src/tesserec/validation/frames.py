@@ -7,7 +7,7 @@ from each other only if they lie in different batches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,24 +69,31 @@ def code_frames(vectors: Artifact, codes: Artifact) -> tuple[dict[str, Any], dic
 
     matrix = np.load(vectors.file("vectors.npy"), mmap_mode="r", allow_pickle=False)
     table = load_file(codes.file("codes.safetensors"))["codes"]
-    size = codebook_size(codes, table)
+    quality = codes.read_json("quality.json")
+    size = int(quality["codebook_size"])
     ids = pq.read_table(vectors.file("item_ids.parquet"))["item_id"].to_pandas()
     coded = pq.read_table(codes.file("item_ids.parquet"))["item_id"].to_pandas()
     norms, finite = _norms(matrix)
     frames = {
         "vectors": pd.DataFrame({"item_id": ids, "finite": finite, "norm": norms}),
         "codes": pd.DataFrame({"item_id": coded, **code_facts(table)}),
-        "codebooks": pd.DataFrame(codebook_facts(table, size)),
+        "codebooks": pd.DataFrame(codebook_facts(table, int(quality.get("centres", size)))),
+        "quality": pd.DataFrame([quality_facts(quality)]).astype(float),
     }
     shape = {"digits": table.shape[1], "codebook_size": size, "items": len(table)}
     settings = {"vectors": {"items": len(table)}, "codes": shape, "codebooks": shape}
     return frames, settings
 
 
-def codebook_size(codes: Artifact, table: np.ndarray) -> int:
-    """K, as the tokenizer's own quality table says; else the type's range."""
-    quality = codes.read_json("quality.json")
-    return int(quality.get("codebook_size") or np.iinfo(table.dtype).max + 1)
+def quality_facts(quality: Mapping[str, Any]) -> dict[str, float | None]:
+    """The numbers of quality.json that the suite looks at; None where they could not be taken."""
+    errors, near = quality["reconstruction_error"], quality["neighbours"]
+    known = near["same_leaf"] is not None and near["chance"] is not None
+    return {
+        "error_training": errors["training_items"],
+        "error_held_out": errors["held_out"],
+        "neighbour_gain": near["same_leaf"] - near["chance"] if known else None,
+    }
 
 
 def code_facts(table: np.ndarray) -> dict[str, Any]:
