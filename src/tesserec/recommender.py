@@ -140,7 +140,7 @@ class Recommender:
     def target_ranks(
         self, histories: Sequence[np.ndarray], targets: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Ranks of one target row per history, seen items kept and dropped (see Exhaustive.target_ranks).
+        """Ranks of one target row per history, seen items kept and dropped.
 
         An empty history gets rank 0: it isn't this model that would answer it.
         """

@@ -122,7 +122,7 @@ def _walk(
     cut: int | None,
     only: np.ndarray | None = None,
 ) -> tuple[list[int], bool]:
-    """Down the list, keeping `need` places for quota items; was every decision based on a full list?"""
+    """Down the list, keeping `need` places for quota items; and was the list long enough?"""
     chosen: list[int] = []
     counts: dict[int, int] = {}
     for position in range(len(quota)):

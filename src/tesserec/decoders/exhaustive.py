@@ -1,4 +1,4 @@
-"""Exact decoding: every item is scored by a look-up of its m codes in the user's table of log-probabilities.
+"""Exact decoding: an item's score is the sum of its m codes' log-probabilities, for every item.
 
 Legend of shapes: N items, m digits, K codes a digit, B users.
 """
@@ -68,7 +68,7 @@ class Exhaustive:
     def target_ranks(
         self, state: torch.Tensor, targets: np.ndarray, seen: Sequence[np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """1-based rank of one item per user, with the user's seen items kept and dropped, int64 [B].
+        """1-based rank of one item per user, seen items kept and dropped, int64 [B] each.
 
         Equal to the place in `rank` without having to sort. 0: the target is no item (row -1), or
         it is itself among the seen, so that the dropped ranking never shows it.

@@ -51,7 +51,7 @@ class Backbone(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=EPSILON)
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Normal weights, zero biases; the branches' last layers are scaled down by depth, as in GPT-2."""
+        """Normal weights, zero biases; a branch's last layer is scaled down by depth, as in GPT-2."""
         nn.init.normal_(self.positions, std=INIT_STD, generator=generator)
         for name, parameter in self.blocks.named_parameters():
             if name.endswith("bias"):
@@ -64,7 +64,7 @@ class Backbone(nn.Module):
     def forward(
         self, x_RWd: torch.Tensor, positions_RW: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        # a gather by embedding has a fixed order of summation in its gradient; plain indexing does not
+        # the gradient of an embedding sums in a fixed order; that of plain indexing need not
         x_RWd = x_RWd + F.embedding(positions_RW, self.positions)
         x_RWd = F.dropout(x_RWd, self.dropout, self.training)
         for block in self.blocks:

@@ -1,4 +1,4 @@
-"""Several histories in one row: what a causal backbone reads without padding every user to full length.
+"""Several histories in one row: nothing is spent on padding every user to full length.
 
 Legend of shapes: R packed rows, W positions a row, T targets.
 """
@@ -26,7 +26,7 @@ class Packed:
         return Packed(self.items.to(device), self.positions.to(device), self.segments.to(device))
 
     def mask(self) -> torch.Tensor:
-        """bool [R, 1, W, W]: position q may look at position k of the same history, not after it."""
+        """bool [R, 1, W, W]: position q sees position k of the same history, if not after it."""
         same = self.segments[:, :, None] == self.segments[:, None, :]
         return torch.tril(same)[:, None]
 
@@ -46,7 +46,7 @@ class Batch:
 
 
 def pack(histories: Sequence[np.ndarray], width: int = ROW_WIDTH) -> tuple[Packed, np.ndarray]:
-    """Lay histories (item rows, oldest first, none longer than `width`) into as few rows as best-fit finds.
+    """Lay histories (item rows, oldest first, each at most `width` long) into few rows.
 
     Returns the rows and, for each history, the flat index of its first position (int64 [n]).
     A call with little to pack gets rows that are no wider than needed.

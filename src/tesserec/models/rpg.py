@@ -5,7 +5,8 @@ score is the sum of its m log-probabilities. Written from the paper, with four c
 docs (docs/models.md) give the reasons for: packed rows, heads at target positions only, item
 vectors of unit scale, and no random start anywhere.
 
-Legend of shapes: N items, m digits, K codes a digit, d width, B histories, T targets, J digits of a block.
+Legend of shapes: N items, m digits, K codes a digit, d width, B histories, T targets, J digits of
+a block.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class RPG(nn.Module):
     def _logits(
         self, s_Td: torch.Tensor, tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
     ) -> torch.Tensor:
-        """Cosine logits / temperature, [J, T, K], of J digits' tokens [J, K, d] and heads [J, d, d], [J, d]."""
+        """Cosine / temperature [J, T, K] for tokens [J, K, d], heads [J, d, d] and biases [J, d]."""
         s_JTd = s_Td.expand(len(tokens), *s_Td.shape)
         h_JTd = s_JTd + F.silu(torch.baddbmm(bias[:, None], s_JTd, weight.transpose(1, 2)))
         unit = F.normalize(tokens, dim=-1)
@@ -135,7 +136,7 @@ class RPG(nn.Module):
         return total / (len(codes_TJ) * self.shape.digits)
 
     def loss(self, batch: Batch, smoothing: float = 0.0) -> torch.Tensor:
-        """Mean cross-entropy over targets and digits, as one graph (see `backward` for training)."""
+        """Mean cross-entropy over targets and digits, as one graph (training uses `backward`)."""
         s_Td = self.hidden(batch.inputs).flatten(0, 1)[batch.target_at]
         codes = self.codes[batch.target_items]
         parts = [
@@ -148,7 +149,7 @@ class RPG(nn.Module):
         ]
         return torch.stack(parts).sum()
 
-    def backward(self, batch: Batch, smoothing: float = 0.0) -> float:
+    def backward(self, batch: Batch, smoothing: float = 0.0) -> torch.Tensor:
         """Add the gradient of `loss` to every parameter's `.grad` and return the loss.
 
         Digits go in blocks, each backwards before the next goes forwards, so that memory holds one
@@ -158,13 +159,13 @@ class RPG(nn.Module):
         leaf = s_Td.detach().requires_grad_()
         codes = self.codes[batch.target_items]
         heads = (self.tokens, self.head_weight, self.head_bias)
-        total = 0.0
+        total = torch.zeros((), device=s_Td.device)
         for part in self._blocks():
             tokens, weight, bias = (_view_with_grad(p, part) for p in heads)
             logits = self._logits(leaf, tokens, weight, bias)
             loss = self._cross_entropy(logits, codes[:, part], smoothing)
             loss.backward()
-            total += float(loss.detach())
+            total += loss.detach()
         s_Td.backward(leaf.grad)
         return total
 
@@ -172,7 +173,9 @@ class RPG(nn.Module):
 
     @torch.inference_mode()
     def state(self, histories: Sequence[np.ndarray]) -> torch.Tensor:
-        """Token log-probabilities [B, m, K] after each history (item rows, oldest first; the last 50 are read).
+        """Token log-probabilities [B, m, K] after each history.
+
+        Histories are item rows, oldest first; the last 50 are read.
 
         Raises:
             TesserecError: a history is empty; there is nothing to predict from.
