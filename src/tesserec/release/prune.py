@@ -16,10 +16,10 @@ KEEP_LAST = 3
 
 
 def list_releases(workdir: Path) -> list[dict[str, Any]]:
-    """All finished releases, oldest first, with the keys of `tesserec release list --json`."""
+    """All finished releases, newest first, with the keys of `tesserec release list --json`."""
     served = promoted(workdir)
     rows = [_row(folder, manifest, served) for folder, manifest in _finished(workdir)]
-    return sorted(rows, key=lambda row: (row["created"], row["release_id"]))
+    return sorted(rows, key=lambda row: (row["created"], row["release_id"]), reverse=True)
 
 
 def prune(workdir: Path, *, keep: int = KEEP_LAST) -> list[str]:

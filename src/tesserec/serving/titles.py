@@ -1,40 +1,49 @@
-"""What a client shows beside an item id: its title and semantic ID, read from the release."""
+"""Titles and semantic IDs of items, from a release's folder (for display; no torch, no server)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-from safetensors.numpy import load_file
-
+from tesserec.errors import TesserecError
 from tesserec.release.manifest import part_path, parts_of, read_release, release_folder
 
 
 @dataclass(frozen=True)
 class ItemFacts:
-    """Title and codes of one item; None and empty where the release does not know it."""
+    """What is shown of an item; nulls where the release does not know it."""
 
-    title: str | None
-    sid: list[int]
+    title: str | None = None
+    sid: list[int] | None = None
 
 
 def titles_and_sids(
-    workdir: Path, release_id: str, item_ids: Sequence[str]
+    workdir: Path, release_id: str, item_ids: Iterable[str]
 ) -> dict[str, ItemFacts]:
-    """Facts of these items in a release of the workdir; an unknown item gets empty ones."""
-    wanted = set(item_ids)
-    facts = {item: ItemFacts(None, []) for item in wanted}
-    folder = release_folder(workdir, release_id)
-    parts = read_release(folder)["parts"]
-    for items_part, codes_part in zip(
-        parts_of(parts["items"]), parts_of(parts["codes"]), strict=True
-    ):
-        items = pq.read_table(part_path(folder, items_part), columns=["item_id", "title"])
-        codes = load_file(part_path(folder, codes_part))["codes"]
-        titles = items["title"].to_pylist()
-        for row, item in enumerate(items["item_id"].to_pylist()):
-            if item in wanted:
-                facts[item] = ItemFacts(titles[row], codes[row].tolist())
+    """Facts by item id; an unknown item, or a release that isn't on this machine, gives nulls."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from safetensors.numpy import load_file
+
+    wanted = list(dict.fromkeys(item_ids))
+    facts = {item: ItemFacts() for item in wanted}
+    try:
+        folder = release_folder(workdir, release_id)
+        parts = read_release(folder)["parts"]
+    except TesserecError:
+        return facts
+    files = [part_path(folder, part) for part in parts_of(parts["items"])]
+    items = pa.concat_tables(pq.read_table(f, columns=["item_id", "title"]) for f in files)
+    row_of = {item: row for row, item in enumerate(items["item_id"].to_pylist())}
+    codes = None
+    if "codes" in parts:
+        tables = [load_file(part_path(folder, part))["codes"] for part in parts_of(parts["codes"])]
+        codes = np.concatenate(tables)
+    for item in wanted:
+        row = row_of.get(item)
+        if row is not None:
+            sid = codes[row].tolist() if codes is not None else None
+            facts[item] = ItemFacts(items["title"][row].as_py(), sid)
     return facts

@@ -1,0 +1,31 @@
+"""Triton's coat over tesserec.serving.handler: tensors in, tensors or an error a request out."""
+
+import numpy
+import triton_python_backend_utils as pb_utils
+
+from tesserec.serving.handler import Handler
+from tesserec.serving.wire import INPUTS
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        # The stub of this server was built for numpy 1: with numpy 2 it hands over zeros, silently.
+        if int(numpy.__version__.split(".")[0]) >= 2:
+            raise RuntimeError(f"numpy {numpy.__version__} in the serving environment; it needs <2")
+        self.handler = Handler.from_environment()
+
+    def execute(self, requests):
+        tensors = [
+            {name: pb_utils.get_input_tensor_by_name(r, name).as_numpy() for name in INPUTS}
+            for r in requests
+        ]
+        return [self.respond(a) for a in self.handler.recommend_tensors(tensors)]
+
+    def respond(self, answer):
+        if isinstance(answer, Exception):
+            error = pb_utils.TritonError(str(answer), pb_utils.TritonError.INVALID_ARG)
+            return pb_utils.InferenceResponse(error=error)
+        return pb_utils.InferenceResponse([pb_utils.Tensor(n, v) for n, v in answer.items()])
+
+    def finalize(self):
+        self.handler.close()

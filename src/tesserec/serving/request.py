@@ -1,0 +1,131 @@
+"""The request contract (docs/serving.md): what a request may ask, and its answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+
+from tesserec.errors import RequestError
+
+MAX_K = 1000
+MAX_HISTORY = 1000
+MAX_RULE_ENTRIES = 10_000
+RULES = ("exclude_seen", "allow", "deny", "quota_new", "diversity", "explain", "seed")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The business rules of one request; the defaults are those of an empty `rules`."""
+
+    exclude_seen: bool = True
+    allow: tuple[str, ...] | None = None  # only these item ids or facets (`brand:X`, `category:X`)
+    deny: tuple[str, ...] = ()
+    quota_new: int = 0  # at least so many items that the tokenizer was not trained on
+    diversity: int = 0  # at most so many items of one leaf category; 0: no limit
+    explain: bool = False
+    seed: int | None = None  # for decoders that draw; the exhaustive one never does
+
+
+@dataclass(frozen=True)
+class Request:
+    """One user's wish. `history`: item ids, oldest first; it is used instead of the stored one."""
+
+    user_id: str = ""
+    history: tuple[str, ...] = ()
+    k: int = 10
+    rules: Rules = field(default_factory=Rules)
+
+
+@dataclass(frozen=True)
+class Response:
+    """The answer to one request; `source` is `model` or the degraded mode that answered."""
+
+    item_ids: list[str]
+    scores: np.ndarray  # float32 [len(item_ids)], falling unless a quota moved items
+    release_id: str
+    source: str
+    reason: str
+    explain: str  # JSON, or empty
+
+
+def make_request(
+    user_id: str = "", history: Sequence[str] = (), k: int = 10, rules: str = ""
+) -> Request:
+    """Check and build a request.
+
+    Raises:
+        RequestError: k out of range, history too long, or rules that aren't in the contract.
+    """
+    if not 1 <= k <= MAX_K:
+        raise RequestError(f"k is {k}; use 1 to {MAX_K}")
+    if len(history) > MAX_HISTORY:
+        raise RequestError(f"the history has {len(history)} items; send the last {MAX_HISTORY}")
+    parsed = parse_rules(rules)
+    if parsed.quota_new > k:
+        raise RequestError(f"rule quota_new is {parsed.quota_new}, more than k ({k})")
+    return Request(user_id, tuple(item for item in history if item), k, parsed)
+
+
+def parse_rules(text: str) -> Rules:
+    """Rules of a JSON object; an empty text means no rules.
+
+    Raises:
+        RequestError: not a JSON object, an unknown rule, or a value of the wrong type.
+    """
+    if not text.strip():
+        return Rules()
+    try:
+        tree = json.loads(text, parse_constant=_no_constant)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise RequestError(f"rules are not JSON: {error}") from None
+    if not isinstance(tree, dict):
+        raise RequestError(f"rules are a {type(tree).__name__}; send a JSON object")
+    for name in tree:
+        if name not in RULES:
+            raise RequestError(f"unknown rule '{name}'; there are {', '.join(RULES)}")
+    return Rules(
+        exclude_seen=_flag(tree, "exclude_seen", True),
+        allow=_ids(tree, "allow"),
+        deny=_ids(tree, "deny") or (),
+        quota_new=_count(tree, "quota_new"),
+        diversity=_count(tree, "diversity"),
+        explain=_flag(tree, "explain", False),
+        seed=_count(tree, "seed") if tree.get("seed") is not None else None,
+    )
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise RequestError(f"rules hold {name}, which is not JSON")
+
+
+def _flag(tree: dict[str, Any], name: str, default: bool) -> bool:
+    value = tree.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise RequestError(f"rule {name} is {value!r}; use true or false")
+    return value
+
+
+def _count(tree: dict[str, Any], name: str) -> int:
+    value = tree.get(name)
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
+        raise RequestError(f"rule {name} is {value!r}; use a whole number from 0")
+    return value
+
+
+def _ids(tree: dict[str, Any], name: str) -> tuple[str, ...] | None:
+    value = tree.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        raise RequestError(f"rule {name} is not a list of item ids")
+    if len(value) > MAX_RULE_ENTRIES:
+        raise RequestError(f"rule {name} has {len(value)} entries; at most {MAX_RULE_ENTRIES}")
+    return tuple(value)

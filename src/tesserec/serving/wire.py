@@ -1,0 +1,65 @@
+"""Between Triton's tensors (numpy) and requests and responses; the only place that knows both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tesserec.errors import RequestError
+from tesserec.serving.request import Request, Response, make_request
+
+INPUTS = ("user_id", "history", "k", "rules")
+OUTPUTS = ("item_id", "score", "release_id", "source", "reason", "explain")
+
+
+def request_of(tensors: Mapping[str, np.ndarray]) -> Request | RequestError:
+    """The request of one set of input tensors, each with a batch dimension of 1; never raises.
+
+    Shapes: user_id [1, 1], history [1, n] (n may be 0), k [1, 1], rules [1, 1].
+    """
+    try:
+        for name in INPUTS:
+            if tensors[name].shape[0] != 1:
+                raise RequestError(
+                    f"{name} has a batch of {tensors[name].shape[0]}; send one user a request, "
+                    "the server makes the batches"
+                )
+        return make_request(
+            user_id=_text(tensors["user_id"].reshape(-1)[0], "user_id"),
+            history=[_text(value, "history") for value in tensors["history"].reshape(-1)],
+            k=int(tensors["k"].reshape(-1)[0]),
+            rules=_text(tensors["rules"].reshape(-1)[0], "rules"),
+        )
+    except RequestError as error:
+        return error
+    except (ValueError, TypeError, IndexError, KeyError) as error:
+        return RequestError(f"malformed request: {type(error).__name__}: {error}")
+
+
+def tensors_of(response: Response) -> dict[str, np.ndarray]:
+    """The output tensors of one response, with a batch dimension of 1."""
+    return {
+        "item_id": _bytes(response.item_ids),
+        "score": np.asarray(response.scores, np.float32)[None, :],
+        "release_id": _bytes([response.release_id]),
+        "source": _bytes([response.source]),
+        "reason": _bytes([response.reason]),
+        "explain": _bytes([response.explain]),
+    }
+
+
+def _text(value: Any, name: str) -> str:
+    if isinstance(value, str):
+        return value
+    try:
+        return bytes(value).decode()
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{name} is not UTF-8: {error}") from None
+
+
+def _bytes(values: list[str]) -> np.ndarray:
+    array = np.empty((1, len(values)), dtype=np.object_)
+    array[0, :] = [value.encode() for value in values]
+    return array
