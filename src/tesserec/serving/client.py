@@ -69,7 +69,10 @@ class Client:
         self.close()
 
     def close(self) -> None:
+        """Close the connection; the client is not usable after it."""
         self._client.close()
+        # Its __del__ closes once more, which fails in an interpreter that is shutting down.
+        del self._client
 
     def ready(self) -> bool:
         """Whether the server answers and the model is loaded."""
