@@ -1,4 +1,4 @@
-"""A tiny shop: artefacts with random codes and an untrained model, from which releases are built."""
+"""A tiny shop: artefacts with random codes and an untrained model, to build releases from."""
 
 from __future__ import annotations
 
@@ -50,7 +50,16 @@ def tiny_release(workdir: Path, *, seed: int = 1, schema_hash: str = SCHEMA_HASH
     """Build a release of the tiny shop in `workdir`; another seed gives another model."""
     from tesserec.release import build_release
 
-    return build_release(workdir, **artifacts(workdir, seed=seed, schema_hash=schema_hash))
+    made = artifacts(workdir, seed=seed, schema_hash=schema_hash)
+    return build_release(
+        workdir,
+        features=made["features"],
+        store=made["store"],
+        vectors=made["vectors"],
+        codes=made["codes"],
+        model=made["model"],
+        metrics=made["metrics"],
+    )
 
 
 def _features(folder: Path) -> None:

@@ -57,6 +57,6 @@ def run(
             f"release {release_id} answers {len(found['mismatches'])} of {found['users']} users "
             f"otherwise than offline: {examples}"
         )
-        error.artifact = artifact  # pyright: ignore[reportAttributeAccessIssue]  # for the report
+        error.artifact = artifact  # for the report
         raise error
     return artifact
