@@ -19,7 +19,7 @@ from tesserec.artifacts import read_manifest
 from tesserec.decoders.constraints import Constraints
 from tesserec.decoders.exhaustive import Exhaustive
 from tesserec.errors import ArtifactError
-from tesserec.models.rpg import RPG
+from tesserec.models.rpg import RPG, WEIGHTS
 
 BATCH = 256  # histories in one pass of the model
 HISTORY = 1000  # seen items that count as seen (the online store keeps as many)
@@ -208,8 +208,9 @@ def _part(folder: Path, manifest: Mapping[str, Any], entry: Mapping[str, Any]) -
 
 
 def _model_folder(folder: Path, manifest: Mapping[str, Any]) -> Path:
-    entry = (manifest.get("parts", {}).get("models") or {}).get("rpg")
-    if isinstance(entry, Mapping) and "path" in entry:
-        path = _part(folder, manifest, entry)
-        return path if path.is_dir() else path.parent
+    """The folder that holds the weights of this release's model."""
+    entries = (manifest.get("parts", {}).get("models") or {}).get("rpg") or []
+    for entry in entries:
+        if Path(entry["path"]).name == WEIGHTS:
+            return _part(folder, manifest, entry).parent
     return folder / "models" / "rpg"

@@ -51,7 +51,7 @@ class Backbone(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=EPSILON)
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Normal weights, zero biases; a branch's last layer is scaled down by depth, as in GPT-2."""
+        """Normal weights, zero biases; a branch's last layer is scaled by depth, as in GPT-2."""
         nn.init.normal_(self.positions, std=INIT_STD, generator=generator)
         for name, parameter in self.blocks.named_parameters():
             if name.endswith("bias"):

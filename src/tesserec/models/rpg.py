@@ -99,7 +99,7 @@ class RPG(nn.Module):
     def _logits(
         self, s_Td: torch.Tensor, tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
     ) -> torch.Tensor:
-        """Cosine / temperature [J, T, K] for tokens [J, K, d], heads [J, d, d] and biases [J, d]."""
+        """Cosine / temperature, [J, T, K]; tokens [J, K, d], heads [J, d, d], biases [J, d]."""
         s_JTd = s_Td.expand(len(tokens), *s_Td.shape)
         h_JTd = s_JTd + F.silu(torch.baddbmm(bias[:, None], s_JTd, weight.transpose(1, 2)))
         unit = F.normalize(tokens, dim=-1)

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class Telemetry:
-    """Writes `speed.jsonl` and TensorBoard events to a folder; without a folder it writes nothing."""
+    """Writes `speed.jsonl` and TensorBoard events to a folder; without one it writes nothing."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder

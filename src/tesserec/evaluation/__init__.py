@@ -1,0 +1,1 @@
+"""Full ranking over all items: protocol, metrics, slices, intervals, baselines."""
