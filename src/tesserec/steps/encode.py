@@ -1,0 +1,133 @@
+"""Step `encode`: item content -> whitened vectors, one row an item, in the release's row order."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from tesserec.artifacts import Artifact, build
+from tesserec.config import RunConfig, to_dict
+from tesserec.errors import DataError
+
+VERSION = 1
+log = logging.getLogger(__name__)
+
+
+def run(workdir: Path, config: RunConfig, raw: Artifact, features: Artifact) -> Artifact:
+    """Return the `vectors` artefact: `vectors.npy` float32 [N, pca_dim], `item_ids.parquet`,
+    `encoder/` (with the whitening) and `summary.json`.
+
+    Raises:
+        DataError: the item profile has no rows or no plain row order, or an item has no vector.
+    """
+    params = to_dict(config.encoder) | {"seed": config.seed}
+    if config.encoder.name == "sentence":
+        from tesserec.encoders.sentence import folder_hash
+
+        params["model_hash"] = folder_hash(config.encoder.model)
+
+    def make(folder: Path) -> None:
+        _make(folder, config, raw, features)
+
+    return build(
+        workdir, "vectors", params=params, parents=[raw, features], version=VERSION, make=make
+    )[0]
+
+
+def read_items(features: Artifact) -> Any:
+    """The item profile as an Arrow table in row order: THE order of vectors, codes and release.
+
+    Raises:
+        DataError: rows are missing or double.
+    """
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    items = pq.read_table(features.file("item_profile")).sort_by("row")
+    rows = items["row"].to_numpy()
+    if not len(rows):
+        raise DataError(f"{features.path}/item_profile has no items; check the items of the source")
+    if not np.array_equal(rows, np.arange(len(rows))):
+        raise DataError(
+            f"{features.path}/item_profile does not number its {len(rows)} items 0, 1, 2, ...; "
+            "delete the artefact and run again"
+        )
+    return items
+
+
+def listed_before(items: Any, cut: int | None) -> Any:
+    """The items that an encoder may learn from: all, or those listed before the training cut.
+
+    Raises:
+        DataError: no item was listed before the cut.
+    """
+    import numpy as np
+
+    if cut is None:
+        return items
+    # Neither listed nor seen (null): nothing says that it existed then, so it is left out.
+    listed = items["listed_at"].fill_null(np.iinfo(np.int64).max).to_numpy()
+    known = items.filter(listed < cut)
+    if not known.num_rows:
+        raise DataError(
+            f"no item was listed before the training cut {cut}; use a larger split.train_share, or "
+            "check listed_at of the items"
+        )
+    return known
+
+
+def _make(folder: Path, config: RunConfig, raw: Artifact, features: Artifact) -> None:
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    from tesserec.artifacts import write_atomic
+    from tesserec.encoders import ContentEncoder
+    from tesserec.encoders.whitening import Whitening
+
+    items = read_items(features)
+    fitted = listed_before(items, features.read_json("summary.json")["cuts"].get("train"))
+    encoder = ContentEncoder(_new_encoder(config, raw), Whitening(config.encoder.pca_dim))
+    encoder.fit(fitted)
+    vectors = encoder.encode(items)
+    log.info(
+        "encoded %d items with %s, fitted on %d", len(vectors), config.encoder.name, len(fitted)
+    )
+    np.save(folder / "vectors.npy", vectors, allow_pickle=False)
+    pq.write_table(
+        items.select(["item_id"]).replace_schema_metadata(None), folder / "item_ids.parquet"
+    )
+    encoder.save(folder / "encoder")
+    summary = {
+        "encoder": config.encoder.name,
+        "items": len(vectors),
+        "fitted_on": len(fitted),
+        "width": len(encoder.whitening.mean),
+        "pca_dim": config.encoder.pca_dim,
+        "rank": encoder.whitening.rank,
+        "explained_variance": round(encoder.whitening.explained, 6),
+        "distinct_vectors": len(np.unique(vectors, axis=0)),
+    }
+    write_atomic(folder / "summary.json", json.dumps(summary, indent=1))
+
+
+def _new_encoder(config: RunConfig, raw: Artifact) -> Any:
+    from tesserec.encoders import ENCODERS
+    from tesserec.errors import UsageError
+
+    settings = config.encoder
+    if settings.name not in ENCODERS:
+        raise UsageError(f"encoder.name is {settings.name!r}; use one of {', '.join(ENCODERS)}")
+    kind = ENCODERS[settings.name]
+    if settings.name == "lsa":
+        return kind(settings.lsa_dim, config.seed)
+    if settings.name == "sentence":
+        return kind(settings.model, _device())
+    return kind.open(raw.file("vectors"))
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,82 @@
+"""Step `tokenize`: vectors -> codes, fitted on the items of the training sequences."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from tesserec.artifacts import Artifact, build
+from tesserec.config import RunConfig, to_dict
+
+VERSION = 1
+log = logging.getLogger(__name__)
+
+
+def run(workdir: Path, config: RunConfig, vectors: Artifact, features: Artifact) -> Artifact:
+    """Return the `codes` artefact: `codes.safetensors`, `item_ids.parquet` (item_id, trained),
+    `tokenizer/` and `quality.json`.
+
+    Raises:
+        UsageError: an unknown tokenizer, or pca_dim is not a multiple of the digits.
+        DataError: no item occurs in a training sequence.
+    """
+    params = to_dict(config.tokenizer) | {"seed": config.seed, "split": to_dict(config.split)}
+
+    def make(folder: Path) -> None:
+        _make(folder, config, vectors, features)
+
+    return build(
+        workdir, "codes", params=params, parents=[vectors, features], version=VERSION, make=make
+    )[0]
+
+
+def _make(folder: Path, config: RunConfig, vectors: Artifact, features: Artifact) -> None:
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    from tesserec.artifacts import write_atomic
+    from tesserec.steps.encode import read_items
+    from tesserec.tokenizers import CodeTable
+    from tesserec.tokenizers.quality import quality
+
+    x = np.load(vectors.file("vectors.npy"), allow_pickle=False)
+    item_ids = pq.read_table(vectors.file("item_ids.parquet"))["item_id"].to_pylist()
+    seen = training_items(features, config)
+    trained = np.fromiter((i in seen for i in item_ids), bool, len(item_ids))
+    log.info("fitting %s on %d of %d items", config.tokenizer.name, trained.sum(), len(trained))
+    tokenizer = _new_tokenizer(config)
+    tokenizer.fit(x[trained], np.random.default_rng(config.seed))
+    codes = tokenizer.encode(x)
+    CodeTable(item_ids, codes, trained).save(folder)
+    tokenizer.save(folder / "tokenizer")
+    report = quality(
+        codes,
+        x,
+        trained,
+        read_items(features)["categories"].to_pylist(),
+        tokenizer,
+        _new_tokenizer(config),
+        np.random.default_rng([config.seed, 1]),
+    )
+    write_atomic(folder / "quality.json", json.dumps(report, indent=1))
+
+
+def training_items(features: Artifact, config: RunConfig) -> set[str]:
+    """The ids that occur in the training part of any sequence."""
+    from tesserec.data.splits import load_sequences, split
+
+    parts = split(load_sequences(features), config.split, features.read_json("summary.json"))
+    ends = parts.train_end.tolist()
+    return {i for items, end in zip(parts.items, ends, strict=True) for i in items[:end]}
+
+
+def _new_tokenizer(config: RunConfig) -> Any:
+    from tesserec.errors import UsageError
+    from tesserec.tokenizers import TOKENIZERS
+
+    settings = config.tokenizer
+    if settings.name not in TOKENIZERS:
+        raise UsageError(f"tokenizer.name is {settings.name!r}; use one of {', '.join(TOKENIZERS)}")
+    return TOKENIZERS[settings.name](settings.digits, settings.codebook_size, settings.iterations)

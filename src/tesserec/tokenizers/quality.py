@@ -1,0 +1,149 @@
+"""How good a code table is: use of the centres, collisions, reconstruction, neighbourhoods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+_QUERIES = 2000  # items whose neighbours are looked at
+_PAIRS = 200_000  # random pairs for the chance level
+
+
+def usage(codes: np.ndarray, codebook_size: int) -> list[dict[str, float]]:
+    """Per digit of codes [N, m]: share of codes in use, entropy (Miller-Madow), largest share."""
+    rows = []
+    for digit in codes.T:
+        counts = np.bincount(digit, minlength=codebook_size)
+        share = counts[counts > 0] / max(len(digit), 1)
+        plain = float(-(share * np.log2(share)).sum())
+        # The plain estimate is too low on few items (Miller 1955).
+        corrected = plain + (len(share) - 1) / (2 * max(len(digit), 1) * np.log(2))
+        entropy = min(corrected, float(np.log2(max(len(share), 1))))
+        rows.append(
+            {
+                "utilisation": round(len(share) / codebook_size, 6),
+                "entropy_bits": round(entropy, 6),
+                "normalised_entropy": round(entropy / float(np.log2(codebook_size)), 6),
+                "largest_share": round(float(share.max(initial=0.0)), 6),
+            }
+        )
+    return rows
+
+
+def collisions(codes: np.ndarray) -> dict[str, float | int]:
+    """Items that share their whole tuple with another one."""
+    _, counts = np.unique(codes, axis=0, return_counts=True)
+    shared = int(counts[counts > 1].sum())
+    return {
+        "unique_tuples": len(counts),
+        "items_in_shared_tuples": shared,
+        "share": round(1 - len(counts) / max(len(codes), 1), 6),  # (N - unique) / N
+        "largest_bucket": int(counts.max(initial=0)),
+    }
+
+
+def reconstruction_error(vectors: np.ndarray, decoded: np.ndarray) -> float:
+    """E|x - x'|^2 / Var(x) over rows [n, D]; 0 if the vectors do not vary and are met."""
+    x = vectors.astype(np.float64)
+    error = float(((x - decoded) ** 2).sum(axis=1).mean())
+    variance = float(((x - x.mean(axis=0)) ** 2).sum(axis=1).mean())
+    return error / variance if variance > 0 else (0.0 if error < 1e-12 else float("inf"))
+
+
+def neighbour_agreement(
+    codes: np.ndarray, categories: Sequence[Sequence[str] | None], rng: np.random.Generator
+) -> dict[str, float | int | None]:
+    """Share of nearest neighbours (most equal digits) in the same leaf category, against chance.
+
+    `categories[i]`: the category paths of row i; two items agree if they have one whole path in
+    common. All neighbours at the smallest distance count alike: the order of rows does not matter.
+    """
+    leaves = [frozenset(c for c in paths or () if c) for paths in categories]
+    rows = np.array([i for i, paths in enumerate(leaves) if paths], dtype=np.int64)
+    if len(rows) < 2:
+        return {"queries": 0, "same_leaf": None, "chance": None}
+    known = codes[rows]
+    queries = np.arange(len(rows))
+    if len(rows) > _QUERIES:
+        queries = np.sort(rng.choice(len(rows), _QUERIES, replace=False))
+    shares = []
+    for query in queries:
+        equal = (known == known[query]).sum(axis=1)
+        equal[query] = -1
+        near = np.flatnonzero(equal == equal.max())
+        own = leaves[rows[query]]
+        shares.append(np.mean([bool(own & leaves[rows[i]]) for i in near]))
+    first = rng.integers(0, len(rows), _PAIRS)
+    second = (first + rng.integers(1, len(rows), _PAIRS)) % len(rows)
+    pairs = zip(rows[first], rows[second], strict=True)
+    chance = sum(not leaves[a].isdisjoint(leaves[b]) for a, b in pairs) / _PAIRS
+    return {
+        "queries": len(queries),
+        "same_leaf": round(float(np.mean(shares)), 6),
+        "chance": round(chance, 6),
+    }
+
+
+def quality(
+    codes: np.ndarray,
+    vectors: np.ndarray,
+    trained: np.ndarray,
+    categories: Sequence[Sequence[str] | None],
+    tokenizer: Any,
+    fresh: Any,
+    rng: np.random.Generator,
+    held_out_share: float = 0.1,
+) -> dict[str, Any]:
+    """The quality table of a finished code table, as JSON takes it.
+
+    `fresh` is an unfitted tokenizer of the same settings: it is fitted without `held_out_share` of
+    the training items, and the error on those is the honest one. On items that a book was fitted on
+    the error is too low by a fifth (docs/tokenizers.md), and items outside of training are few and
+    newer, so they measure drift, not the tokenizer.
+    """
+    per_digit = usage(codes, tokenizer.codebook_size)
+    train = np.flatnonzero(trained)
+    other = np.flatnonzero(~trained)
+    decoded = tokenizer.decode(codes)
+    errors: dict[str, Any] = {
+        "training_items": _error(vectors, decoded, train),
+        "other_items": _error(vectors, decoded, other),
+        "held_out": None,
+        "held_out_items": 0,
+    }
+    order = rng.permutation(train)
+    held = np.sort(order[: int(len(train) * held_out_share)])
+    if len(held) >= 10:
+        kept = np.sort(order[len(held) :])
+        fresh.fit(vectors[kept], rng)
+        x = vectors[held]
+        errors["held_out"] = round(reconstruction_error(x, fresh.decode(fresh.encode(x))), 6)
+        errors["held_out_items"] = len(held)
+    return {
+        "items": len(codes),
+        "digits": codes.shape[1],
+        "codebook_size": tokenizer.codebook_size,
+        "centres": int(tokenizer.centres.shape[1]),
+        "training_items": len(train),
+        "utilisation": round(float(np.mean([d["utilisation"] for d in per_digit])), 6),
+        "normalised_entropy": round(
+            float(np.mean([d["normalised_entropy"] for d in per_digit])), 6
+        ),
+        "per_digit": per_digit,
+        "collisions": collisions(codes),
+        "reconstruction_error": errors,
+        "neighbours": neighbour_agreement(codes, categories, rng),
+    }
+
+
+def _error(vectors: np.ndarray, decoded: np.ndarray, rows: np.ndarray) -> float | None:
+    """Error on some rows relative to the variance of all: few rows have no stable variance."""
+    if not len(rows):
+        return None
+    x = vectors.astype(np.float64)
+    variance = float(((x - x.mean(axis=0)) ** 2).sum(axis=1).mean())
+    if variance <= 0:
+        return 0.0
+    return round(float(((x[rows] - decoded[rows]) ** 2).sum(axis=1).mean()) / variance, 6)
