@@ -9,7 +9,7 @@ LATEST = 4_102_444_800  # the year 2100: beyond it a time is in another unit
 
 
 def interactions(*, min_rows: int = 100, has_times: bool = True) -> Suite:
-    """Ids there, items known, one row for each position of a user, times all there or all null.
+    """Ids there, items known, one row for each place in a user's order, times all there or all null.
 
     The frame has INTERACTIONS' columns and `known_item` (the item is in the items table).
     """
@@ -20,8 +20,10 @@ def interactions(*, min_rows: int = 100, has_times: bool = True) -> Suite:
         *not_null("user_id", "item_id", "position", "event_type"),
         gxe.ExpectColumnValueLengthsToBeBetween(column="user_id", min_value=1, severity="critical"),
         gxe.ExpectColumnValueLengthsToBeBetween(column="item_id", min_value=1, severity="critical"),
+        # The order of a user's events is (timestamp, position); two alike would have none.
         gxe.ExpectCompoundColumnsToBeUnique(
-            column_list=["user_id", "position"], severity="critical"
+            column_list=["user_id", *(["timestamp"] if has_times else []), "position"],
+            severity="critical",
         ),
         true("known_item"),
         between("position", 0),
