@@ -61,7 +61,7 @@ def curves(history: Sequence[Mapping[str, Any]], keys: Sequence[str], label: str
         )
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     if len(keys) > 1:
         _legend(axes)
     return _uri(figure)

@@ -18,7 +18,7 @@ PAGE = "report.html"
 
 
 def run_report(workdir: Path, run_id: str) -> Path:
-    """Write `<workdir>/reports/<run_id>/report.html`, however far the run came; returns its path."""
+    """Write `<workdir>/reports/<run_id>/report.html`, however far the run came."""
     out = workdir / "reports" / run_id / PAGE
     _write(run_facts(workdir, run_id), out)
     log.info("report: %s", out)
@@ -72,9 +72,7 @@ def _parts(facts: Facts, out: Path) -> tuple[dict[str, Any], dict[str, str]]:
     for name, make in makers.items():
         try:
             parts[name] = make(facts)
-        except (
-            Exception
-        ) as error:  # whatever a half-written run holds, the report of it must appear
+        except Exception as error:  # whatever a broken run holds, its report must appear
             log.warning("the report's section '%s' could not be made", name, exc_info=True)
             parts[name] = None
             problems[name] = f"could not be shown: {type(error).__name__}: {error}"

@@ -252,7 +252,7 @@ def _titles(entries: Iterable[Any]) -> list[str]:
 
 
 def steps(facts: Facts) -> list[dict[str, Any]]:
-    """Every step of the pipeline in its order, then others that were logged, with a share for a bar."""
+    """Every step of the pipeline in order, then others that were logged, with a share for a bar."""
     names = [*STEPS, *(n for n in facts.steps if n not in STEPS)]
     longest = max((s.seconds or 0.0 for s in facts.steps.values()), default=0.0) or 1.0
     return [

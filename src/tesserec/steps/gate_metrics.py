@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def run(workdir: Path, config: RunConfig, metrics: Artifact) -> Artifact:
     """Compare with popularity (first release) or with the promoted release, on the same users.
 
-    The artefact holds `verdict.json`, `data_docs/` and `comparison.json` (whom it was compared with).
+    The artefact holds `verdict.json`, `data_docs/` and `comparison.json` (with whom, and how).
 
     Raises:
         GateFailed: the candidate may not be promoted, now or when the verdict was made.
@@ -89,7 +89,7 @@ def _make(
             "against_promoted": {"max_loss": config.gates.max_loss},
             "slices": {"max_slice_loss": config.gates.max_slice_loss},
         }
-    comparison["tables"] = {t: json.loads(f.to_json(orient="records")) for t, f in frames.items()}
+    comparison["tables"] = {t: frame.to_dict(orient="records") for t, frame in frames.items()}
     write_atomic(folder / "comparison.json", json.dumps(comparison, indent=1))
     run_gate("gate_metrics", frames, folder, settings)
 

@@ -1,4 +1,4 @@
-"""Step: write the run's report; the pipeline's exit handler, so it must work however the run ended."""
+"""Step: write the run's report; as the exit handler it works however the run ended."""
 
 from __future__ import annotations
 

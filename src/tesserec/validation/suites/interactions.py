@@ -9,7 +9,7 @@ LATEST = 4_102_444_800  # the year 2100: beyond it a time is in another unit
 
 
 def interactions(*, min_rows: int = 100, has_times: bool = True) -> Suite:
-    """Ids there, items known, one row for each place in a user's order, times all there or all null.
+    """Ids there, items known, one row a place in a user's order, times all there or all null.
 
     The frame has INTERACTIONS' columns and `known_item` (the item is in the items table).
     """
