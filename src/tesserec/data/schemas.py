@@ -34,7 +34,9 @@ SEQUENCES = pa.schema(
     [
         pa.field("user_id", pa.string(), nullable=False),
         pa.field("item_ids", pa.list_(pa.string()), nullable=False),
-        pa.field("timestamps", pa.list_(pa.int64()), nullable=False),  # position where there are no times
+        pa.field(
+            "timestamps", pa.list_(pa.int64()), nullable=False
+        ),  # position where there are no times
     ]
 )
 
@@ -44,6 +46,8 @@ QUARANTINE = pa.schema(
         pa.field("file", pa.string(), nullable=False),
         pa.field("row", pa.int64(), nullable=False),  # 0-based row or line in that file
         pa.field("reason", pa.string(), nullable=False),
-        pa.field("record", pa.string(), nullable=False),  # the row as JSON, as far as it could be read
+        pa.field(
+            "record", pa.string(), nullable=False
+        ),  # the row as JSON, as far as it could be read
     ]
 )

@@ -1,0 +1,1 @@
+"""What an interaction and an item are: schemas, sources, cleaning, splits."""

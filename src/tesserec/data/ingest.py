@@ -1,0 +1,274 @@
+"""Source rows -> the raw artefact's files: typed interactions and items, refused rows beside them.
+
+Everything is read as a stream; what stays in memory is one number a user and the ids of the items.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tesserec.artifacts import sha256_of
+from tesserec.config import DataConfig, EncoderConfig
+from tesserec.data.clean import InteractionCleaner, ItemCleaner
+from tesserec.data.make import GENERATOR_VERSION
+from tesserec.data.quarantine import Quarantine
+from tesserec.data.records import Chunk, Counts, Source
+from tesserec.data.schemas import INTERACTIONS, ITEMS
+from tesserec.data.sources import SOURCES
+from tesserec.data.sources.eventlog import EventLog
+from tesserec.data.vectors import join_vectors, vectors_file
+from tesserec.errors import DataError
+
+CLOCK_TOLERANCE = 86_400  # seconds by which a source's clock may be ahead of ours
+PART_ROWS = 1 << 20
+_log = logging.getLogger(__name__)
+
+
+def open_source(config: DataConfig, seed: int) -> Source:
+    """The configured source, its files found.
+
+    Raises:
+        UsageError, DataError: a file is not there, or empty.
+    """
+    return SOURCES[config.source](config, seed)
+
+
+def ingest_params(
+    config: DataConfig, encoder: EncoderConfig, seed: int, log: EventLog
+) -> dict[str, Any]:
+    """What the raw artefact depends on: settings and the hash of every byte it reads."""
+    source = open_source(config, seed)
+    params: dict[str, Any] = {
+        "source": config.source,
+        "columns": {table: dict(names) for table, names in config.columns.items()},
+        "list_separator": config.list_separator,
+        "time_unit": config.time_unit,
+        "max_bad_share": config.max_bad_share,
+        "files": [[path.name, sha256_of(path)] for path in source.files()],
+        "log": log.sha256 if log.bytes else None,
+        "vectors": None,
+    }
+    if config.source == "generated":
+        shop = [GENERATOR_VERSION, config.generated_users, config.generated_items, seed]
+        params["shop"] = shop
+    if encoder.name == "precomputed":
+        path = vectors_file(Path(config.path), encoder.vectors)
+        params["vectors"] = [path.name, sha256_of(path)]
+    return params
+
+
+def ingest(
+    config: DataConfig,
+    encoder: EncoderConfig,
+    seed: int,
+    out: Path,
+    *,
+    log: EventLog | None = None,
+    now: float | None = None,
+) -> dict[str, Any]:
+    """Write `interactions/`, `items/`, `quarantine.parquet`, `counts.json` (and `vectors/`) into `out`.
+
+    Returns the counts. `now` is the second from which on times lie in the future (a day is granted).
+
+    Raises:
+        DataError: a source that is refused as a whole, nothing left, or more than
+            `data.max_bad_share` of the rows refused; `out/quarantine.parquet` is complete then too.
+    """
+    source = open_source(config, seed)
+    counts = Counts()
+    latest = int((time.time() if now is None else now) + CLOCK_TOLERANCE)
+    unit = source.time_unit
+    with Quarantine(out / "quarantine.parquet", counts) as quarantine:
+        catalogue = _Catalogue(
+            ItemCleaner(time_unit=unit, separator=config.list_separator, counts=counts)
+        )
+        if source.has_items:
+            catalogue.read(source, out / "items", quarantine, counts)
+        cleaner = InteractionCleaner(
+            catalogue.cleaner.known if source.has_items else None,
+            has_times=_has_times(source),
+            time_unit=unit,
+            latest=latest,
+            counts=counts,
+        )
+        from_log = _interactions(source, log, cleaner, out / "interactions", quarantine, counts)
+        if not source.has_items:
+            catalogue.of_ids(list(cleaner.new_items), out / "items", counts)
+    _check(counts, quarantine, config.max_bad_share)
+    dim = None
+    if encoder.name == "precomputed":
+        path = vectors_file(Path(config.path), encoder.vectors)
+        ids, rows = pa.array(catalogue.ids, pa.string()), np.array(catalogue.rows, np.int64)
+        dim = join_vectors(path, ids, rows, catalogue.total, out / "vectors")
+    summary = _summary(config, source, counts, cleaner, from_log, dim)
+    (out / "counts.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False))
+    return summary
+
+
+@dataclass
+class _Parts:
+    """Writes `part-00000.parquet`, ... of at most PART_ROWS rows, one row group a chunk."""
+
+    folder: Path
+    schema: pa.Schema
+    writer: pq.ParquetWriter | None = None
+    parts: int = 0
+    rows: int = 0  # in the open part
+
+    def write(self, table: pa.Table) -> None:
+        if self.writer is None or self.rows >= PART_ROWS:
+            self.close()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / f"part-{self.parts:05d}.parquet"
+            self.writer = pq.ParquetWriter(path, self.schema, compression="zstd")
+            self.parts, self.rows = self.parts + 1, 0
+        if table.num_rows:
+            self.writer.write_table(table)
+            self.rows += table.num_rows
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+
+class _Catalogue:
+    """The items read so far: ids, and the row of each in the source."""
+
+    def __init__(self, cleaner: ItemCleaner) -> None:
+        self.cleaner = cleaner
+        self.ids: list[str] = []
+        self.rows: list[int] = []
+        self.total = 0  # rows of the source, refused ones too
+
+    def read(self, source: Source, out: Path, quarantine: Quarantine, counts: Counts) -> None:
+        parts = _Parts(out, ITEMS)
+        file, base = "", 0
+        for chunk in source.items():
+            if chunk.file != file:
+                file, base = chunk.file, self.total
+            _note_unused("items", chunk, counts)
+            table, reasons = self.cleaner.clean(chunk)
+            quarantine.add("items", chunk, reasons)
+            parts.write(table)
+            self.ids += table["item_id"].to_pylist()
+            self.rows += (base + chunk.rows[reasons == ""]).tolist()
+            ends = [int(chunk.rows[-1])] if len(chunk.rows) else []
+            self.total = base + 1 + max(ends + [bad.row for bad in chunk.bad])
+            counts.read["items"] += len(reasons) + len(chunk.bad)
+            counts.kept["items"] += table.num_rows
+        parts.close()
+
+    def of_ids(self, ids: list[str], out: Path, counts: Counts) -> None:
+        parts = _Parts(out, ITEMS)
+        table = pa.table({"item_id": pa.array(ids, pa.string())})
+        for field in list(ITEMS)[1:]:
+            table = table.append_column(field, pa.nulls(len(ids), field.type))
+        parts.write(table.cast(ITEMS))
+        parts.close()
+        self.ids, self.rows, self.total = ids, list(range(len(ids))), len(ids)
+        counts.read["items"] = counts.kept["items"] = len(ids)
+
+
+def _interactions(
+    source: Source,
+    log: EventLog | None,
+    cleaner: InteractionCleaner,
+    out: Path,
+    quarantine: Quarantine,
+    counts: Counts,
+) -> int:
+    """Clean and write the source's interactions, then the log's; returns how many are the log's."""
+    parts = _Parts(out, INTERACTIONS)
+
+    def take(chunks: Iterator[Chunk]) -> int:
+        kept = 0
+        for chunk in chunks:
+            _note_unused("interactions", chunk, counts)
+            table, reasons = cleaner.clean(chunk)
+            quarantine.add("interactions", chunk, reasons)
+            parts.write(table)
+            counts.read["interactions"] += len(reasons) + len(chunk.bad)
+            kept += table.num_rows
+        return kept
+
+    counts.kept["interactions"] = take(source.interactions())
+    from_log = take(log.chunks()) if log else 0
+    counts.kept["interactions"] += from_log
+    parts.close()
+    return from_log
+
+
+def _has_times(source: Source) -> bool:
+    """Whether any row of the source has a time; reads up to the first one that has."""
+    for chunk in source.interactions():
+        if "timestamp" in chunk.table.column_names:
+            column = chunk.table["timestamp"]
+            if pa.types.is_string(column.type):
+                column = pa.compute.utf8_trim_whitespace(column)
+                if pa.compute.any(pa.compute.not_equal(column, "")).as_py():
+                    return True
+            elif column.null_count < len(column):
+                return True
+    return False
+
+
+def _note_unused(table: str, chunk: Chunk, counts: Counts) -> None:
+    new = counts.unused(table, chunk.unused)
+    if new:
+        _log.info("%s: columns without use: %s", chunk.file, ", ".join(new))
+
+
+def _check(counts: Counts, quarantine: Quarantine, max_bad_share: float) -> None:
+    for table in ("items", "interactions"):
+        read, bad = counts.read[table], counts.bad(table)
+        reasons = sorted(counts.quarantined[table].items(), key=lambda entry: -entry[1])
+        told = "; ".join(f"{reason}: {n}" for reason, n in reasons[:3])
+        examples = " | ".join(quarantine.examples[table])
+        if not read:
+            raise DataError(
+                f"there are no {table}: the source is empty; check data.path and its files"
+            )
+        if bad > max_bad_share * read:
+            raise DataError(
+                f"{bad} of {read} {table} are refused ({bad / read:.1%}, allowed {max_bad_share:.1%}): {told}. "
+                f"Examples: {examples}. Mend the source, or raise data.max_bad_share"
+            )
+        if not counts.kept[table]:
+            raise DataError(f"none of {read} {table} is usable: {told}. Examples: {examples}")
+
+
+def _summary(
+    config: DataConfig,
+    source: Source,
+    counts: Counts,
+    cleaner: InteractionCleaner,
+    from_log: int,
+    dim: int | None,
+) -> dict[str, Any]:
+    return {
+        "source": config.source,
+        "files": [{"name": p.name, "bytes": p.stat().st_size} for p in source.files()],
+        "users": cleaner.users,
+        "read": counts.read,
+        "kept": counts.kept,
+        "from_log": from_log,
+        "quarantined": counts.quarantined,
+        "repaired": counts.repaired,
+        "unused_columns": counts.unused_columns,
+        "has_times": cleaner.span is not None,
+        "first_time": cleaner.span[0] if cleaner.span else None,
+        "last_time": cleaner.span[1] if cleaner.span else None,
+        "vector_dim": dim,
+        **getattr(source, "notes", {}),
+    }

@@ -1,0 +1,54 @@
+"""The raw event log `<workdir>/events/log.jsonl`: events pushed since the source was written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tesserec.data.records import Chunk
+from tesserec.data.sources.readers import read_json_lines
+
+_COLUMNS = ("user_id", "item_id", "timestamp", "event_type")
+
+
+@dataclass(frozen=True)
+class EventLog:
+    """A log as long as it was when it was looked at; events that come later wait for the next run."""
+
+    path: Path
+    bytes: int
+    sha256: str
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The events; a last line that was torn by a crash is a bad one."""
+        if self.bytes:
+            yield from read_json_lines(self.path, _event, _COLUMNS, limit_bytes=self.bytes)
+
+
+def event_log(workdir: Path) -> EventLog:
+    """The log of a workdir; without one, an empty log."""
+    path = workdir / "events" / "log.jsonl"
+    digest, size = hashlib.sha256(), 0
+    if path.is_file():
+        with path.open("rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+                size += len(block)
+    return EventLog(path, size, digest.hexdigest())
+
+
+def _event(record: dict[str, Any]) -> dict[str, Any]:
+    time = record.get("time", record.get("timestamp"))
+    return {
+        "user_id": _text(record.get("user_id")),
+        "item_id": _text(record.get("item_id")),
+        "timestamp": _text(time),
+        "event_type": _text(record.get("event_type")),
+    }
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)

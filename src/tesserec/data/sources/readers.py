@@ -1,0 +1,264 @@
+"""Files -> chunks, as a stream: Parquet, delimited text and JSON lines, plain or gzip."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tesserec.data.cells import strings
+from tesserec.data.records import BATCH_ROWS, Bad, Chunk
+from tesserec.errors import DataError, UsageError
+
+MAX_RECORD = 2_000  # characters of a bad line that the quarantine file keeps
+
+
+def need_file(folder: Path, name: str) -> Path:
+    """The path of a file that must be there and hold something.
+
+    Raises:
+        UsageError: no such folder or file.
+        DataError: the file is empty.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}; set data.path")
+    path = folder / name
+    if not path.is_file():
+        have = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+        raise UsageError(f"there is no {name} in {folder} (it has: {have})")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path.name} is empty (0 bytes); write or fetch it again")
+    return path
+
+
+def mapped(
+    names: Sequence[str], columns: Mapping[str, str], required: Sequence[str], file: str
+) -> dict[str, str]:
+    """Which of `columns` {ours: theirs} the file has.
+
+    Raises:
+        DataError: it lacks a required one; the message names what it has and the nearest name.
+    """
+    for ours in required:
+        theirs = columns.get(ours, ours)
+        if theirs not in names:
+            near = difflib.get_close_matches(theirs, names, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise DataError(
+                f"{file} has no column '{theirs}' for '{ours}' (it has: {', '.join(names)}){hint} "
+                f"Map it in data.columns, as {ours}: name"
+            )
+    return {ours: theirs for ours, theirs in columns.items() if theirs in names}
+
+
+def read_parquet(
+    path: Path, columns: Mapping[str, str], required: Sequence[str]
+) -> Iterator[Chunk]:
+    """Chunks of a Parquet file; `columns` {ours: theirs}.
+
+    Raises:
+        DataError: not Parquet, cut short, or without a required column.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            use = mapped(names, columns, required, path.name)
+            unused = [name for name in names if name not in use.values()]
+            row = 0
+            for batch in file.iter_batches(BATCH_ROWS, columns=sorted(set(use.values()))):
+                table = pa.table({ours: batch.column(theirs) for ours, theirs in use.items()})
+                yield Chunk(table, path.name, np.arange(row, row + len(batch)), unused=unused)
+                row += len(batch)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(
+            f"{path.name} is not a whole Parquet file ({error}); write or fetch it again"
+        ) from None
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of a file, unpacked if it is gzip.
+
+    Raises:
+        DataError: the gzip stream is cut short or damaged (raised where the reading meets it).
+    """
+    with path.open("rb") as probe:
+        packed = probe.read(2) == b"\x1f\x8b"
+    if path.suffix == ".gz" and not packed:
+        raise DataError(f"{path.name} is not gzip, whatever its name says; fetch it again")
+    try:
+        with gzip.open(path, "rb") if packed else path.open("rb") as stream:
+            yield cast(BinaryIO, stream)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(
+            f"{path.name} is a truncated or damaged gzip file ({error}); fetch it again"
+        ) from None
+
+
+def read_json_lines(
+    path: Path,
+    pick: Callable[[dict[str, Any]], dict[str, Any] | None],
+    columns: Sequence[str],
+    *,
+    parse: Callable[[str], Any] = json.loads,
+    limit_bytes: int | None = None,
+    unused: Sequence[str] = (),
+) -> Iterator[Chunk]:
+    """Chunks of a file with one JSON object a line.
+
+    `pick` turns an object into {our column: text, list of text or None}, or None to pass over it.
+    `parse` may raise ValueError, SyntaxError or RecursionError. A line that is no object is bad.
+    """
+    with opened(path) as stream:
+        yield from _gather(_json_rows(stream, pick, parse, limit_bytes), columns, path.name, unused)
+
+
+Row = tuple[int, dict[str, Any] | Bad]
+
+
+def _json_rows(
+    stream: BinaryIO,
+    pick: Callable[[dict[str, Any]], dict[str, Any] | None],
+    parse: Callable[[str], Any],
+    limit_bytes: int | None,
+) -> Iterator[Row]:
+    read = 0
+    for row, line in enumerate(stream):
+        read += len(line)
+        if limit_bytes is not None and read > limit_bytes:
+            break
+        if not line.strip():
+            continue
+        text = line.decode("utf-8", "surrogateescape")
+        try:
+            record = parse(text)
+        except (ValueError, SyntaxError, RecursionError):
+            torn = " (the line has no end)" if not line.endswith(b"\n") else ""
+            yield row, Bad(row, f"the line is not JSON{torn}", _shown(text))
+            continue
+        if not isinstance(record, dict):
+            yield row, Bad(row, "the line is not a JSON object", _shown(text))
+            continue
+        picked = pick(record)
+        if picked is not None:
+            yield row, picked
+
+
+def read_delimited(
+    path: Path,
+    columns: Mapping[str, str],
+    required: Sequence[str],
+    *,
+    delimiter: str = ",",
+    header: Sequence[str] | None = None,
+    encoding: str = "utf-8-sig",
+) -> Iterator[Chunk]:
+    """Chunks of a CSV file, or of one with another delimiter (of any length); all cells are text.
+
+    `header` names the columns of a file that has no header line.
+
+    Raises:
+        DataError: no rows, no required column, or a quoted field that never ends.
+    """
+    with opened(path) as stream:
+        lines = (
+            line.decode(encoding if i == 0 else encoding.removesuffix("-sig"), "surrogateescape")
+            for i, line in enumerate(stream)
+        )
+        rows = _csv_rows(lines, delimiter, path.name)
+        names = list(header) if header else next(rows, None)
+        if not names or isinstance(names, Bad):
+            raise DataError(f"{path.name} is empty; write a header line and rows")
+        names = [name.strip() for name in names]
+        use = mapped(names, columns, required, path.name)
+        unused = [name for name in names if name not in use.values()]
+        place = {ours: names.index(theirs) for ours, theirs in use.items()}
+        yield from _gather(_named(rows, place, len(names)), list(use), path.name, unused)
+
+
+def _csv_rows(lines: Iterable[str], delimiter: str, file: str) -> Iterator[list[str] | Bad]:
+    if (
+        len(delimiter) > 1 or delimiter == "\t"
+    ):  # MovieLens: no quoting, and quotes are plain letters
+        for line in lines:
+            if line.strip():
+                yield line.rstrip("\r\n").split(delimiter)
+        return
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if "unexpected end" in str(error) or "field larger" in str(error):
+                raise DataError(
+                    f"{file}: a quoted field that begins before line {reader.line_num} never ends; close the quote"
+                ) from None
+            yield Bad(reader.line_num - 1, f"the line is not CSV: {error}", "")
+            continue
+        if row:
+            yield row
+
+
+def _named(rows: Iterator[list[str] | Bad], place: Mapping[str, int], width: int) -> Iterator[Row]:
+    for i, row in enumerate(rows):
+        if isinstance(row, Bad):
+            yield i, Bad(i, row.reason, row.record)
+        elif len(row) != width:
+            reason = (
+                f"the row has {len(row)} fields, not {width}"
+                if width < 30
+                else "the row has another number of fields"
+            )
+            yield i, Bad(i, reason, _shown(" | ".join(row)))
+        else:
+            yield i, {ours: row[at] for ours, at in place.items()}
+
+
+def _gather(
+    rows: Iterator[Row], columns: Sequence[str], file: str, unused: Sequence[str]
+) -> Iterator[Chunk]:
+    """Collect BATCH_ROWS rows at a time into chunks."""
+    held: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    bad: list[Bad] = []
+
+    def chunk() -> Chunk:
+        table = pa.table({name: _array([row.get(name) for row in held]) for name in columns})
+        return Chunk(table, file, np.array(numbers, np.int64), tuple(bad), unused)
+
+    for number, row in rows:
+        if isinstance(row, Bad):
+            bad.append(row)
+        else:
+            held.append(row)
+            numbers.append(number)
+        if len(held) + len(bad) >= BATCH_ROWS:
+            yield chunk()
+            held, numbers, bad = [], [], []
+    if held or bad:
+        yield chunk()
+
+
+def _array(values: list[Any]) -> pa.Array:
+    if any(isinstance(value, list) for value in values):
+        rows = [v if v is None or isinstance(v, list) else [v] for v in values]
+        flat = strings([str(cell) for row in rows if row for cell in row])
+        ends = np.cumsum([0] + [len(row or ()) for row in rows]).astype(np.int32)
+        return pa.ListArray.from_arrays(pa.array(ends), flat)
+    return strings(values)
+
+
+def _shown(text: str) -> str:
+    return text.strip()[:MAX_RECORD].encode("utf-8", "backslashreplace").decode()
