@@ -1,4 +1,4 @@
-"""Columns of any type -> columns of the contract's types, with a mask of the cells that cannot be."""
+"""Columns of any type -> columns of the contract's types, and a mask of the cells that cannot."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from tesserec.data.compute import pc
 
 _PRICE = re.compile(r"[$€£]?\s*(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)\s*")
 _BOOL = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}

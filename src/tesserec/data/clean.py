@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tesserec.data import cells
+from tesserec.data.compute import pc
 from tesserec.data.records import Chunk, Counts
 from tesserec.data.schemas import INTERACTIONS, ITEMS
 from tesserec.data.times import seconds_of

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from tesserec.artifacts import sha256_of
 from tesserec.config import DataConfig, EncoderConfig
 from tesserec.data.clean import InteractionCleaner, ItemCleaner
+from tesserec.data.compute import pc
 from tesserec.data.make import GENERATOR_VERSION
 from tesserec.data.quarantine import Quarantine
 from tesserec.data.records import Chunk, Counts, Source
@@ -76,9 +77,9 @@ def ingest(
     log: EventLog | None = None,
     now: float | None = None,
 ) -> dict[str, Any]:
-    """Write `interactions/`, `items/`, `quarantine.parquet`, `counts.json` (and `vectors/`) into `out`.
+    """Write interactions/, items/, quarantine.parquet, counts.json (and vectors/) into `out`.
 
-    Returns the counts. `now` is the second from which on times lie in the future (a day is granted).
+    Returns the counts. Times later than a day after `now` (seconds) lie in the future.
 
     Raises:
         DataError: a source that is refused as a whole, nothing left, or more than
@@ -215,8 +216,8 @@ def _has_times(source: Source) -> bool:
         if "timestamp" in chunk.table.column_names:
             column = chunk.table["timestamp"]
             if pa.types.is_string(column.type):
-                column = pa.compute.utf8_trim_whitespace(column)
-                if pa.compute.any(pa.compute.not_equal(column, "")).as_py():
+                column = pc.utf8_trim_whitespace(column)
+                if pc.any(pc.not_equal(column, "")).as_py():
                     return True
             elif column.null_count < len(column):
                 return True
@@ -241,8 +242,8 @@ def _check(counts: Counts, quarantine: Quarantine, max_bad_share: float) -> None
             )
         if bad > max_bad_share * read:
             raise DataError(
-                f"{bad} of {read} {table} are refused ({bad / read:.1%}, allowed {max_bad_share:.1%}): {told}. "
-                f"Examples: {examples}. Mend the source, or raise data.max_bad_share"
+                f"{bad} of {read} {table} are refused ({bad / read:.1%}, allowed "
+                f"{max_bad_share:.1%}): {told}. Examples: {examples}. Mend the source, or raise data.max_bad_share"
             )
         if not counts.kept[table]:
             raise DataError(f"none of {read} {table} is usable: {told}. Examples: {examples}")

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tesserec.artifacts import hash_of_files, sha256_of
+from tesserec.data.compute import pc
 from tesserec.data.shop import RING, START, YEAR, Catalogue, event_times, lay_out, walk
 from tesserec.data.shop_words import AUDIENCES, BRANDS, COLLECTIONS, DEPARTMENTS, SIZES
 from tesserec.errors import UsageError
@@ -116,6 +116,7 @@ def items_table(shop: Catalogue, rng: np.random.Generator) -> pa.Table:
     trait_a, trait_b = (pa.array(traits[np.arange(n), two[:, i]]) for i in (0, 1))
     hall_name = _words(departments, department)
     public = _words(list(AUDIENCES), audience)
+    told = (public, leaf, "of the", look, "collection by", brand, ":", trait_a, "and", trait_b)
     base = 1 + np.arange(len(leaves)) * 37 % 50
     price = base[department * RING + shop.leaf % RING] * (1 + 0.15 * shop.brand) + 0.99
     return pa.table(
@@ -127,20 +128,7 @@ def items_table(shop: Catalogue, rng: np.random.Generator) -> pa.Table:
                 _join(_words(["Shop"], department * 0), hall_name, public, leaf, by=" > ")
             ),
             "price": pa.array(np.round(price, 2)),
-            "description": _join(
-                public,
-                leaf,
-                "of the",
-                look,
-                "collection by",
-                brand,
-                ":",
-                trait_a,
-                "and",
-                trait_b,
-                "for",
-                hall_name,
-            ),  # fmt: skip
+            "description": _join(*told, "for", hall_name),
             "keywords": _join(leaf, look, trait_a, trait_b),
             "listed_at": pa.array(np.minimum(shop.listed_at, START + YEAR)),
         }

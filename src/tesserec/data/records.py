@@ -29,7 +29,7 @@ class Bad:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some rows of one file, in file order; columns have our names and any type that holds the value."""
+    """Some rows of one file, in file order; columns have our names, and whatever type."""
 
     table: pa.Table
     file: str

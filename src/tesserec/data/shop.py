@@ -1,10 +1,10 @@
 """The generated shop: how its catalogue is laid out and how its customers choose.
 
-An item is a place in a ring of complementary leaves (pan, lid, ladle, ...), a collection (a look) and
-a brand; all three stand in its text. A customer walks the ring of a department, keeps to a
+An item is a place in a ring of complementary leaves (pan, lid, ladle, ...), a collection (a look)
+and a brand; all three stand in its text. A customer walks the ring of a department, keeps to a
 collection for a while, drifts to another one, and likes what was listed recently. So the next item
 follows from the *leaf of the last item* and the *collection of the last few*: a model that reads
-content generalises from one item to another, while counts of pairs are spread too thin to show it.
+content generalises from one item to another, while counts of pairs are spread thin.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def lay_out(items: int, rng: np.random.Generator) -> Catalogue:
         np.clip(round(items / ITEMS_A_DEPARTMENT), 1, len(DEPARTMENTS) * len(AUDIENCES))
     )
     collections = 10 if items < 100_000 else len(COLLECTIONS)
-    # All (leaf, collection, brand) cells in turn, in random order: every cell fills before one is doubled.
+    # All (leaf, collection, brand) cells in random order: every cell fills before one is doubled.
     cells = departments * RING * collections * BRANDS_A_DEPARTMENT
     cell = np.concatenate([rng.permutation(cells) for _ in range(-(-items // cells))])[:items]
     leaf, rest = np.divmod(cell, collections * BRANDS_A_DEPARTMENT)
@@ -160,7 +160,7 @@ class _Shelves:
     def choose(
         self, leaf: np.ndarray, look: np.ndarray, brand: np.ndarray, now: np.ndarray, u: np.ndarray
     ) -> np.ndarray:
-        """The wish as exactly as the shelves allow it: with the brand, without, any look, anything."""
+        """As near to the wish as the shelves allow: with the brand, without, any look, anything."""
         key = leaf * self._looks + look
         with_brand = self._fine.draw(key * len(BRANDS) + np.maximum(brand, 0), now, u)
         row = np.where(brand >= 0, with_brand, -1)

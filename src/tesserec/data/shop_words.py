@@ -57,8 +57,8 @@ COLLECTIONS: dict[str, tuple[str, str, str, str]] = {
     "Citrus": ("lemon", "zesty", "neon", "fresh"),
 }
 BRANDS = (
-    "Velmora", "Kestrel", "Ondine", "Harrow", "Brightwell", "Tamsin", "Norvik", "Solano", "Pemberley",
-    "Zephyrine", "Calder", "Mirabeau", "Oakhurst", "Luminara", "Fjordan", "Castellan", "Ravenna",
-    "Thistle", "Wexford", "Yarrow",
+    "Velmora", "Kestrel", "Ondine", "Harrow", "Brightwell", "Tamsin", "Norvik", "Solano",
+    "Pemberley", "Zephyrine", "Calder", "Mirabeau", "Oakhurst", "Luminara", "Fjordan", "Castellan",
+    "Ravenna", "Thistle", "Wexford", "Yarrow",
 )  # fmt: skip
 SIZES = ("small", "medium", "large", "slim", "wide", "duo", "refill", "classic")

@@ -1,18 +1,19 @@
-"""Which events of a user train, validate and test a model; events with equal times keep file order."""
+"""Which events of a user train, validate and test; events with equal times keep file order."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from tesserec.artifacts import Artifact
 from tesserec.config import SplitConfig
+from tesserec.data.compute import pc
 from tesserec.data.schemas import SEQUENCES
 from tesserec.errors import DataError, UsageError
 
@@ -68,7 +69,7 @@ def load_sequences(features: Artifact) -> Sequences:
     table = ds.dataset(features.file("sequences"), schema=SEQUENCES, format="parquet").to_table()
     table = table.take(pc.sort_indices(table, [("user_id", "ascending")]))
     users = table["user_id"].to_pylist()
-    for before, user in zip(users, users[1:], strict=False):
+    for before, user in itertools.pairwise(users):
         if before == user:
             raise DataError(
                 f"user {user!r} has two sequences in {features.path}; run the features again"
@@ -88,13 +89,13 @@ def split(sequences: Sequences, config: SplitConfig, summary: Mapping[str, Any])
     cut = (summary.get("cuts") or {}).get("train")
     if cut is None or summary.get("has_times") is False:
         raise UsageError(
-            "split.protocol is 'time', but the data have no timestamps; use split.protocol=leave_one_out"
+            "split.protocol is 'time', but the data have no timestamps; use leave_one_out"
         )
     return time_split(sequences, int(cut))
 
 
 def leave_one_out(sequences: Sequences) -> Split:
-    """Last event tests, last but one validates, the rest trains; with less than 3 events all train."""
+    """The last event tests, the last but one validates; with less than 3 events all train."""
     length = np.array([len(items) for items in sequences.item_ids], np.int64)
     enough = length >= 3
     return Split(
@@ -107,7 +108,7 @@ def leave_one_out(sequences: Sequences) -> Split:
 
 
 def time_split(sequences: Sequences, cut: int) -> Split:
-    """Events before `cut` train; the first event of each user in either half of the rest is a target.
+    """Events before `cut` train; a user's first event in either half of the rest is a target.
 
     The halves meet at the time of the middle event after the cut, and that event is of the second
     one. A target needs a history, so a user's very first event is none.

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from tesserec.data.compute import pc
 
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 # From which size on a bare number is no longer seconds: 1e11 s is the year 5138, 1e11 ms is 1973.

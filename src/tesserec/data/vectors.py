@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tesserec.data.compute import pc
 from tesserec.errors import DataError, UsageError
 
 BLOCK = 16_384
@@ -74,7 +74,8 @@ def _of_npy(path: Path, rows_in_source: int) -> np.ndarray:
         )
     if len(source) != rows_in_source:
         raise DataError(
-            f"{path.name} has {len(source)} rows, the items source {rows_in_source}; row i must belong to row i"
+            f"{path.name} has {len(source)} rows, the items source {rows_in_source}; "
+            "row i must belong to row i"
         )
     return source
 
@@ -96,6 +97,7 @@ def _of_parquet(path: Path, item_ids: pa.StringArray) -> tuple[np.ndarray, np.nd
     if place.null_count:
         missing = item_ids.filter(place.is_null())
         raise DataError(
-            f"{path.name} has no vector for {place.null_count} items, {missing.slice(0, 3).to_pylist()} among them"
+            f"{path.name} has no vector for {place.null_count} items, "
+            f"{missing.slice(0, 3).to_pylist()} among them"
         )
     return flat.reshape(len(table), lengths[0]), place.to_numpy(zero_copy_only=False)

@@ -16,7 +16,7 @@ _COLUMNS = ("user_id", "item_id", "timestamp", "event_type")
 
 @dataclass(frozen=True)
 class EventLog:
-    """A log as long as it was when it was looked at; events that come later wait for the next run."""
+    """A log as long as it was when looked at; events that come later wait for the next run."""
 
     path: Path
     bytes: int

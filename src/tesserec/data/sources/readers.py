@@ -203,7 +203,7 @@ def _csv_rows(lines: Iterable[str], delimiter: str, file: str) -> Iterator[list[
         except csv.Error as error:
             if "unexpected end" in str(error) or "field larger" in str(error):
                 raise DataError(
-                    f"{file}: a quoted field that begins before line {reader.line_num} never ends; close the quote"
+                    f"{file}: a quote before line {reader.line_num} never ends; close it"
                 ) from None
             yield Bad(reader.line_num - 1, f"the line is not CSV: {error}", "")
             continue
