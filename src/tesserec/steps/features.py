@@ -1,4 +1,4 @@
-"""Step `features`: raw data -> cleaned events, sequences, histories, item profile and statistics."""
+"""Step `features`: raw data -> cleaned events, sequences, histories, item profile, statistics."""
 
 from __future__ import annotations
 
