@@ -53,10 +53,9 @@ def run(
         examples = "; ".join(
             f"user {m['user_id']}: {m['problem']}" for m in found["mismatches"][:3]
         )
-        error = GateFailed(
+        raise GateFailed(
             f"release {release_id} answers {len(found['mismatches'])} of {found['users']} users "
-            f"otherwise than offline: {examples}"
+            f"otherwise than offline: {examples}",
+            artifact,
         )
-        error.artifact = artifact  # for the report
-        raise error
     return artifact
