@@ -1,0 +1,204 @@
+"""The handler: rules, fallbacks, and one bad request that harms nobody else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tesserec.errors import RequestError
+from tesserec.recommender import Recommender
+from tesserec.release import promoted, release_folder
+from tesserec.serving.handler import Handler
+from tesserec.serving.manager import Manager
+from tesserec.serving.rehearsal import Ranking, difference, offline_rankings
+from tesserec.serving.request import Request, Response, make_request
+from tests.fakes.release import ITEMS, FakeReader, fake_row, item_id
+
+ALL = {item_id(row) for row in range(ITEMS)}
+UNAVAILABLE = item_id(11)
+
+
+def one(handler: Handler, **request: object) -> Response:
+    rules = request.pop("rules", None)
+    text = json.dumps(rules) if rules is not None else ""
+    answer = handler.recommend([make_request(**request, rules=text)])[0]  # pyright: ignore
+    assert isinstance(answer, Response), answer
+    return answer
+
+
+def test_served_equals_offline_in_any_batch(handler: Handler, shop: Path) -> None:
+    users = [f"U{n}" for n in range(230)]
+    folder = release_folder(shop, promoted(shop) or "")
+    offline = offline_rankings(Recommender.load(folder), FakeReader(), users, 50)
+    together = handler.recommend([make_request(user, k=50) for user in users])
+    for user, answer, expected in zip(users, together, offline, strict=True):
+        alone = one(handler, user_id=user, k=50)
+        for found in (answer, alone):
+            assert isinstance(found, Response)
+            ranking = Ranking(found.item_ids, found.scores.tolist())
+            assert difference(ranking, expected) is None, user
+
+
+def test_mixed_requests_get_their_own_answers(handler: Handler) -> None:
+    """Requests of all kinds in one batch are answered as each of them alone."""
+    texts = ["", '{"exclude_seen": false}', '{"quota_new": 3}', '{"diversity": 1}']
+    texts += ['{"allow": ["brand:B1"]}', '{"deny": ["category:C2"]}']
+    texts += ['{"allow": ["I001", "I002"]}']
+    requests: list[Request | RequestError] = [
+        make_request(user, history, k, text)
+        for text in texts
+        for user, history in (("U5", ()), ("U500", ()), ("", ("I001", "I030")), ("U7", ("I002",)))
+        for k in (3, 7, 60)
+    ]
+    together = handler.recommend([*requests, RequestError("bad")])
+    assert isinstance(together[-1], RequestError)
+    for request, answer in zip(requests, together, strict=False):
+        alone = handler.recommend([request])[0]
+        assert isinstance(answer, Response) and isinstance(alone, Response)
+        assert (answer.source, answer.reason) == (alone.source, alone.reason)
+        assert (
+            difference(
+                Ranking(answer.item_ids, answer.scores.tolist()),
+                Ranking(alone.item_ids, alone.scores.tolist()),
+            )
+            is None
+        ), request
+
+
+def test_seen_items_stay_away_unless_wanted(handler: Handler) -> None:
+    seen = fake_row("U8").seen
+    assert len(seen) == 8
+    assert not seen & set(one(handler, user_id="U8", k=60).item_ids)
+    shown = one(handler, user_id="U8", k=60, rules={"exclude_seen": False})
+    assert set(shown.item_ids) == ALL - {UNAVAILABLE}
+    own = one(handler, user_id="U8", history=["I001"], k=60)  # stored and sent: both were seen
+    assert not (seen | {"I001"}) & set(own.item_ids)
+
+
+def test_history_of_the_request_comes_first(handler: Handler) -> None:
+    sent = one(handler, user_id="U8", history=["I001", "I002"], rules={"explain": True})
+    assert json.loads(sent.explain)["history"] == ["I001", "I002"]
+    assert "the request's history was used" in sent.reason
+    stored = one(handler, user_id="U8", rules={"explain": True})
+    assert json.loads(stored.explain)["history"] == fake_row("U8").history
+    assert stored.reason == ""
+    assert stored.item_ids != sent.item_ids
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        ({"user_id": "U500"}, "unknown user"),
+        ({"user_id": "U9"}, "no known item"),  # known, without events
+        ({}, "no known item"),
+        ({"history": ["no", "such"]}, "no known item"),
+    ],
+)
+def test_without_history_the_popular_items_come(
+    handler: Handler, request_: dict[str, object], reason: str
+) -> None:
+    answer = one(handler, **request_, k=3)
+    assert answer.source == "popular"
+    assert reason in answer.reason
+    assert answer.item_ids == ["I000", "I001", "I002"]
+
+
+def test_unknown_items_of_a_history_are_ignored(handler: Handler) -> None:
+    with_ = one(handler, history=["x", "I001", "y"], rules={"explain": True})
+    without = one(handler, history=["I001"])
+    assert with_.item_ids == without.item_ids
+    assert json.loads(with_.explain)["ignored"] == ["x", "y"]
+
+
+def test_allow_and_deny(handler: Handler) -> None:
+    some = one(handler, history=["I001"], k=10, rules={"allow": ["I002", "I003", "I001", "no"]})
+    assert set(some.item_ids) == {"I002", "I003"}  # I001 was seen
+    assert "2 of 10 items" in some.reason
+    none = one(handler, history=["I001"], k=10, rules={"allow": []})
+    assert none.item_ids == [] and none.scores.shape == (0,)
+    brand = one(handler, history=["I000"], k=60, rules={"allow": ["brand:B1", "I002"]})
+    assert set(brand.item_ids) == {item_id(r) for r in range(1, ITEMS, 5) if r != 11} | {"I002"}
+    rules = {"allow": ["brand:B1"], "deny": ["category:Shop > C1", "I016"]}
+    both = one(handler, history=["I000"], k=60, rules=rules)
+    left = {item_id(r) for r in range(1, ITEMS, 5) if r % 6 != 1} - {UNAVAILABLE, "I016"}
+    assert set(both.item_ids) == left
+    answer = handler.recommend([make_request("U1", rules='{"allow": ["brand:none"]}')])[0]
+    assert isinstance(answer, RequestError) and "brand:none" in str(answer)
+
+
+def test_quota_and_diversity(handler: Handler) -> None:
+    new = {item_id(row) for row in range(50, ITEMS)}
+    answer = one(handler, user_id="U5", k=6, rules={"quota_new": 4})
+    assert len(set(answer.item_ids) & new) >= 4 and len(answer.item_ids) == 6
+    short = one(handler, history=["I000"], k=20, rules={"quota_new": 3, "allow": ["I001", "I055"]})
+    assert "1 of 3 new items" in short.reason
+    spread = one(handler, user_id="U5", k=60, rules={"diversity": 1})
+    groups = [int(item[1:]) % 6 for item in spread.item_ids if item != "I007"]
+    assert sorted(groups) == list(range(6))
+
+
+def test_explain_shows_titles_and_codes(handler: Handler) -> None:
+    answer = one(handler, user_id="U5", k=2, rules={"explain": True})
+    explain = json.loads(answer.explain)
+    assert [item["item_id"] for item in explain["items"]] == answer.item_ids
+    row = int(answer.item_ids[0][1:])
+    assert explain["items"][0]["title"] == f"Title {row} – ü"
+    codes = handler.manager.current.recommender.codes
+    assert explain["items"][0]["sid"] == codes[row].tolist()
+    assert one(handler, user_id="U5").explain == ""
+
+
+def test_a_silent_feature_store_degrades(shop: Path) -> None:
+    reader = FakeReader(broken=True)
+    handler = Handler(shop, manager=Manager(shop, reader=lambda _: reader))
+    stored = one(handler, user_id="U5")
+    assert stored.source == "popular" and "feature store did not answer" in stored.reason
+    sent = one(handler, user_id="U5", history=["I001"])
+    assert sent.source == "model" and "feature store did not answer" in sent.reason
+
+
+def test_one_read_of_features_a_batch(shop: Path) -> None:
+    reader = FakeReader()
+    handler = Handler(shop, manager=Manager(shop, reader=lambda _: reader))
+    handler.recommend([make_request(f"U{n % 5}") for n in range(20)])
+    assert reader.reads == 1
+    handler.recommend([make_request(history=["I001"])])
+    assert reader.reads == 1
+
+
+def test_a_failure_in_decoding_hits_one_request(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = Handler(shop, manager=Manager(shop, reader=lambda _: FakeReader()))
+    recommender = handler.manager.current.recommender
+    real = recommender.recommend
+
+    def poisoned(histories: list[list[str]], *rest: object) -> object:
+        if ["I013"] in histories:
+            raise RuntimeError("poison")
+        return real(histories, *rest)
+
+    monkeypatch.setattr(recommender, "recommend", poisoned)
+    good, bad, other = handler.recommend(
+        [make_request("U5"), make_request(history=["I013"]), make_request("U6")]
+    )
+    assert isinstance(good, Response) and isinstance(other, Response)
+    assert isinstance(bad, RequestError) and "poison" in str(bad)
+
+
+def test_tensors_in_and_out(handler: Handler) -> None:
+    good = {
+        "user_id": np.array([[b"U5"]], object),
+        "history": np.empty((1, 0), object),
+        "k": np.array([[3]], np.int32),
+        "rules": np.array([[b""]], object),
+    }
+    bad = good | {"rules": np.array([[b"\xff"]], object)}
+    answers = handler.recommend_tensors([good, bad, good])
+    assert isinstance(answers[1], RequestError)
+    for answer in (answers[0], answers[2]):
+        assert isinstance(answer, dict)
+        assert answer["item_id"].shape == answer["score"].shape == (1, 3)

@@ -1,0 +1,135 @@
+"""The release manager: checks before it serves, follows the pointer, keeps what works."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tesserec.errors import ArtifactError, ServingError, UsageError
+from tesserec.release import promote, release_folder
+from tesserec.serving import manager as manager_module
+from tesserec.serving.handler import Handler
+from tesserec.serving.manager import Manager
+from tesserec.serving.request import Response, make_request
+from tests.fakes.release import SCHEMA_HASH, FakeReader, tiny_release
+
+
+def opened(workdir: Path, release: str | None = None) -> Manager:
+    return Manager(workdir, release, reader=lambda _: FakeReader())
+
+
+def test_nothing_promoted_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ServingError, match="no release is promoted"):
+        opened(tmp_path)
+    with pytest.raises(UsageError, match="there is no release"):
+        opened(tmp_path, "r00000000000")
+
+
+def test_wrong_bytes_are_never_loaded(tmp_path: Path) -> None:
+    release = tiny_release(tmp_path)
+    promote(tmp_path, release)
+    path = release_folder(tmp_path, release) / "models" / "rpg" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(ArtifactError, match=r"model\.safetensors has other bytes"):
+        opened(tmp_path)
+
+
+def test_another_schema_is_refused(tmp_path: Path) -> None:
+    promote(tmp_path, tiny_release(tmp_path, schema_hash="other"))
+    with pytest.raises(ServingError, match=f"schema other; the registry has .* {SCHEMA_HASH}"):
+        opened(tmp_path)
+
+
+def test_the_pointer_is_followed(tmp_path: Path) -> None:
+    first, second = tiny_release(tmp_path), tiny_release(tmp_path, seed=2)
+    promote(tmp_path, first)
+    manager, pinned = opened(tmp_path), opened(tmp_path, first)
+    before = manager.current
+    assert not manager.refresh_release()
+    promote(tmp_path, second)
+    assert manager.refresh_release()
+    assert manager.current.release_id == second
+    assert before.release_id == first, "a batch that began with the old one ends with it"
+    assert not pinned.refresh_release()
+    assert pinned.current.release_id == first
+
+
+def test_a_bad_release_leaves_the_old_one_serving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tiny_release(tmp_path), tiny_release(tmp_path, seed=2)
+    promote(tmp_path, first)
+    manager = opened(tmp_path)
+    promote(tmp_path, second)
+    codes = release_folder(tmp_path, second) / "codes" / "base-0000.safetensors"
+    good = codes.read_bytes()
+    codes.write_bytes(b"!" + good[1:])
+    assert not manager.refresh_release()
+    assert manager.current.release_id == first
+    codes.write_bytes(good)
+    assert not manager.refresh_release(), "it is not tried again at once"
+    monkeypatch.setattr(manager_module, "RETRY_S", 0.0)
+    assert manager.refresh_release()
+    assert manager.current.release_id == second
+
+
+def test_a_schema_applied_later_is_found(tmp_path: Path) -> None:
+    first = tiny_release(tmp_path)
+    second = tiny_release(tmp_path, seed=2, schema_hash="new")
+    promote(tmp_path, first)
+    registry = [SCHEMA_HASH]
+    manager = Manager(tmp_path, reader=lambda _: FakeReader(schema_hash=registry[0]))
+    registry[0] = "new"  # `feast apply` of a later run
+    promote(tmp_path, second)
+    assert manager.refresh_release()
+    assert manager.current.reader.schema_hash == "new"
+
+
+def test_withdrawn_items_vanish(tmp_path: Path) -> None:
+    promote(tmp_path, tiny_release(tmp_path))
+    handler = Handler(tmp_path, manager=opened(tmp_path))
+
+    def shown() -> set[str]:
+        answer = handler.recommend([make_request("U5", k=60)])[0]
+        assert isinstance(answer, Response)
+        return set(answer.item_ids)
+
+    before = shown()
+    overlay = tmp_path / "overlay" / "withdrawn"
+    overlay.parent.mkdir()
+    overlay.write_text("I030\n\n I031 \nunknown\n")
+    assert handler.manager.refresh_overlay()
+    assert not handler.manager.refresh_overlay()
+    assert shown() == before - {"I030", "I031"}
+    promote(tmp_path, tiny_release(tmp_path, seed=2))
+    assert handler.manager.refresh_release()
+    assert not {"I030", "I031"} & shown(), "a new release must not bring them back"
+    overlay.unlink()
+    assert handler.manager.refresh_overlay()
+    assert {"I030", "I031"} <= shown()
+
+
+def test_the_watcher_swaps_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manager_module, "POINTER_S", 0.02)
+    monkeypatch.setattr(manager_module, "OVERLAY_S", 0.02)
+    first, second = tiny_release(tmp_path), tiny_release(tmp_path, seed=2)
+    promote(tmp_path, first)
+    manager = opened(tmp_path)
+    manager.watch()
+    (tmp_path / "promoted").write_text("not JSON")  # unreadable for a while: it looks again
+    time.sleep(0.1)
+    (tmp_path / "promoted").unlink()
+    promote(tmp_path, second)
+    (tmp_path / "overlay").mkdir()
+    (tmp_path / "overlay" / "withdrawn").write_text("I001")
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if manager.current.release_id == second and manager.current.withdrawn:
+            break
+        time.sleep(0.02)
+    assert manager.current.release_id == second
+    assert manager.current.withdrawn == {"I001"}
+    manager.close()
+    assert manager._thread is not None and not manager._thread.is_alive()
