@@ -17,7 +17,7 @@ from tesserec.errors import TesserecError
 COMMANDS = {
     "run": "run the training pipeline: from raw events to a promoted release",
     "evaluate": "score a release: Recall and NDCG, slices, baselines",
-    "serve": "run Triton with the promoted release, or point at a running server",
+    "serve": "run Triton with the promoted release",
     "recommend": "ask the server for recommendations over gRPC",
     "event": "push one interaction, seen by the user's next recommendation",
     "release": "list, promote, roll back, verify and prune releases",
