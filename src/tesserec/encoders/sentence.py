@@ -24,9 +24,9 @@ class Sentence:
 
     name = "sentence"
 
-    def __init__(self, model: str, device: str = "cpu") -> None:
+    def __init__(self, model: str, device: str = "") -> None:
         self.model = model
-        self.device = device
+        self.device = device  # empty: a GPU if there is one
         self.sha256 = ""
         self._loaded: Any = None
 
@@ -42,18 +42,15 @@ class Sentence:
         of one fixed size, so that shapes do not depend on the neighbours either.
         """
         model, texts = self._open(), item_texts(items)
-        dim = int(model.get_sentence_embedding_dimension())
-        out = np.empty((len(texts), dim), dtype=np.float32)
-        row_of: dict[str, list[int]] = {}
-        for row, text in enumerate(texts):
-            row_of.setdefault(text, []).append(row)
-        distinct = list(row_of)
-        for batch in self._batches(model, distinct):
+        vector_of: dict[str, np.ndarray] = {}
+        for batch in self._batches(model, list(dict.fromkeys(texts))):
             full = batch + batch[:1] * (_GPU_BATCH - len(batch) if self.device != "cpu" else 0)
             vectors = model.encode(full, batch_size=len(full), show_progress_bar=False)
-            for text, vector in zip(batch, np.asarray(vectors, dtype=np.float32), strict=False):
-                out[row_of[text]] = vector
-        return out
+            vectors = np.asarray(vectors, dtype=np.float32)[: len(batch)]
+            vector_of.update(zip(batch, vectors, strict=True))
+        if not texts:
+            return np.zeros((0, 0), dtype=np.float32)
+        return np.stack([vector_of[text] for text in texts])
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +91,7 @@ class Sentence:
 
     def _open(self) -> Any:
         if self._loaded is None:
+            self.device = self.device or _best_device()
             self._loaded = _open_model(self.model, self.device)
         return self._loaded
 
@@ -119,6 +117,14 @@ def folder_hash(model: str) -> str:
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     lines = [f"{p.relative_to(folder).as_posix()} {sha256_of(p)}" for p in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _best_device() -> str:
+    try:
+        import torch
+    except ModuleNotFoundError:
+        raise need("sentence-transformers", "sentence") from None
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _byte_type() -> Any:

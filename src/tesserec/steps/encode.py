@@ -123,11 +123,5 @@ def _new_encoder(config: RunConfig, raw: Artifact) -> Any:
     if settings.name == "lsa":
         return kind(settings.lsa_dim, config.seed)
     if settings.name == "sentence":
-        return kind(settings.model, _device())
+        return kind(settings.model)
     return kind.open(raw.file("vectors"))
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

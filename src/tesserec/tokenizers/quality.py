@@ -44,12 +44,19 @@ def collisions(codes: np.ndarray) -> dict[str, float | int]:
     }
 
 
-def reconstruction_error(vectors: np.ndarray, decoded: np.ndarray) -> float:
-    """E|x - x'|^2 / Var(x) over rows [n, D]; 0 if the vectors do not vary and are met."""
+def reconstruction_error(
+    vectors: np.ndarray, decoded: np.ndarray, rows: np.ndarray
+) -> float | None:
+    """Mean of |x - x'|^2 over some rows, relative to the variance of all rows of `vectors` [N, D].
+
+    A few rows have no stable variance of their own. None: no rows, or vectors that do not vary.
+    """
     x = vectors.astype(np.float64)
-    error = float(((x - decoded) ** 2).sum(axis=1).mean())
     variance = float(((x - x.mean(axis=0)) ** 2).sum(axis=1).mean())
-    return error / variance if variance > 0 else (0.0 if error < 1e-12 else float("inf"))
+    if not len(rows) or variance <= 0:
+        return None
+    error = float(((x[rows] - decoded) ** 2).sum(axis=1).mean())
+    return round(error / variance, 6)
 
 
 def neighbour_agreement(
@@ -108,8 +115,8 @@ def quality(
     other = np.flatnonzero(~trained)
     decoded = tokenizer.decode(codes)
     errors: dict[str, Any] = {
-        "training_items": _error(vectors, decoded, train),
-        "other_items": _error(vectors, decoded, other),
+        "training_items": reconstruction_error(vectors, decoded[train], train),
+        "other_items": reconstruction_error(vectors, decoded[other], other),
         "held_out": None,
         "held_out_items": 0,
     }
@@ -118,8 +125,8 @@ def quality(
     if len(held) >= 10:
         kept = np.sort(order[len(held) :])
         fresh.fit(vectors[kept], rng)
-        x = vectors[held]
-        errors["held_out"] = round(reconstruction_error(x, fresh.decode(fresh.encode(x))), 6)
+        met = fresh.decode(fresh.encode(vectors[held]))
+        errors["held_out"] = reconstruction_error(vectors, met, held)
         errors["held_out_items"] = len(held)
     return {
         "items": len(codes),
@@ -136,14 +143,3 @@ def quality(
         "reconstruction_error": errors,
         "neighbours": neighbour_agreement(codes, categories, rng),
     }
-
-
-def _error(vectors: np.ndarray, decoded: np.ndarray, rows: np.ndarray) -> float | None:
-    """Error on some rows relative to the variance of all: few rows have no stable variance."""
-    if not len(rows):
-        return None
-    x = vectors.astype(np.float64)
-    variance = float(((x - x.mean(axis=0)) ** 2).sum(axis=1).mean())
-    if variance <= 0:
-        return 0.0
-    return round(float(((x[rows] - decoded[rows]) ** 2).sum(axis=1).mean()) / variance, 6)
