@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from tesserec.errors import ArtifactError, TesserecError
 from tesserec.models.backbone import INIT_STD, Backbone
+from tesserec.models.digit_heads import block_backward, block_logits
 from tesserec.models.packed import Batch, Packed, pack
 
 WEIGHTS = "model.safetensors"
@@ -96,17 +97,10 @@ class RPG(nn.Module):
 
     # ---- hidden -> digits ----
 
-    def _logits(
-        self, s_Td: torch.Tensor, tokens: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
-    ) -> torch.Tensor:
-        """Cosine / temperature, [J, T, K]; tokens [J, K, d], heads [J, d, d], biases [J, d]."""
-        s_JTd = s_Td.expand(len(tokens), *s_Td.shape)
-        h_JTd = s_JTd + F.silu(torch.baddbmm(bias[:, None], s_JTd, weight.transpose(1, 2)))
-        unit = F.normalize(tokens, dim=-1)
-        raw = torch.bmm(h_JTd, unit.transpose(1, 2)).float()
-        # dividing [J, T, K] by the norm of h is cheaper than dividing h [J, T, d]
-        norm = torch.linalg.vector_norm(h_JTd, dim=-1, keepdim=True, dtype=torch.float32)
-        return raw / (norm.clamp_min(1e-12) * self.shape.temperature)
+    def _logits(self, s_Td: torch.Tensor, part: slice) -> torch.Tensor:
+        """[J, T, K]"""
+        heads = (self.tokens[part], self.head_weight[part], self.head_bias[part])
+        return block_logits(s_Td, *heads, self.shape.temperature)
 
     def _blocks(self) -> Iterator[slice]:
         for start in range(0, self.shape.digits, DIGIT_BLOCK):
@@ -117,56 +111,51 @@ class RPG(nn.Module):
         shape = (len(s_Td), self.shape.digits, self.shape.codebook_size)
         out = torch.empty(shape, device=s_Td.device)
         for part in self._blocks():
-            logits = self._logits(
-                s_Td, self.tokens[part], self.head_weight[part], self.head_bias[part]
-            )
+            logits = self._logits(s_Td, part)
             out[:, part] = F.log_softmax(logits, dim=-1).transpose(0, 1)
         return out
 
-    def _cross_entropy(
-        self, logits: torch.Tensor, codes_TJ: torch.Tensor, smoothing: float
-    ) -> torch.Tensor:
-        """Share of these digits in the mean over digits and targets."""
-        total = F.cross_entropy(
-            logits.flatten(0, 1),
-            codes_TJ.t().reshape(-1).long(),
-            reduction="sum",
-            label_smoothing=smoothing,
-        )
-        return total / (len(codes_TJ) * self.shape.digits)
-
     def loss(self, batch: Batch, smoothing: float = 0.0) -> torch.Tensor:
         """Mean cross-entropy over targets and digits, as one graph (training uses `backward`)."""
-        s_Td = self.hidden(batch.inputs).flatten(0, 1)[batch.target_at]
-        codes = self.codes[batch.target_items]
+        s_Td = self.hidden(batch.inputs).flatten(0, 1).index_select(0, batch.target_at)
+        codes_mT = self.codes[batch.target_items].t().long()
         parts = [
-            self._cross_entropy(
-                self._logits(s_Td, self.tokens[part], self.head_weight[part], self.head_bias[part]),
-                codes[:, part],
-                smoothing,
+            F.cross_entropy(
+                self._logits(s_Td, part).flatten(0, 1),
+                codes_mT[part].flatten(),
+                reduction="sum",
+                label_smoothing=smoothing,
             )
             for part in self._blocks()
         ]
-        return torch.stack(parts).sum()
+        return torch.stack(parts).sum() / codes_mT.numel()
 
-    def backward(self, batch: Batch, smoothing: float = 0.0) -> torch.Tensor:
+    def backward(self, batch: Batch, smoothing: float = 0.0, *, bf16: bool = False) -> torch.Tensor:
         """Add the gradient of `loss` to every parameter's `.grad` and return the loss.
 
         Digits go in blocks, each backwards before the next goes forwards, so that memory holds one
-        block's [J, T, K] and not all of [m, T, K].
+        block's [J, T, K] and not all of [m, T, K]. With `bf16` matrix products are in bfloat16.
         """
-        s_Td = self.hidden(batch.inputs).flatten(0, 1).index_select(0, batch.target_at)
-        leaf = s_Td.detach().requires_grad_()
-        codes = self.codes[batch.target_items]
+        device = self.tokens.device
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+            s_Td = self.hidden(batch.inputs).flatten(0, 1).index_select(0, batch.target_at)
+        codes_mT = self.codes[batch.target_items].t().long().contiguous()
         heads = (self.tokens, self.head_weight, self.head_bias)
-        total = torch.zeros((), device=s_Td.device)
+        gradients = [_gradient(p) for p in heads]
+        inner = s_Td.detach().to(torch.bfloat16 if bf16 else torch.float32)
+        total, ds_Td = torch.zeros((), device=device), torch.zeros_like(s_Td)
         for part in self._blocks():
-            tokens, weight, bias = (_view_with_grad(p, part) for p in heads)
-            logits = self._logits(leaf, tokens, weight, bias)
-            loss = self._cross_entropy(logits, codes[:, part], smoothing)
-            loss.backward()
-            total += loss.detach()
-        s_Td.backward(leaf.grad)
+            total += block_backward(
+                inner,
+                (self.tokens[part], self.head_weight[part], self.head_bias[part]),
+                (gradients[0][part], gradients[1][part], gradients[2][part]),
+                ds_Td,
+                codes_mT[part],
+                temperature=self.shape.temperature,
+                smoothing=smoothing,
+                scale=1.0 / codes_mT.numel(),
+            )
+        s_Td.backward(ds_Td)
         return total
 
     # ---- what decoders and releases need ----
@@ -219,13 +208,10 @@ class RPG(nn.Module):
         return model.eval()
 
 
-def _view_with_grad(parameter: nn.Parameter, part: slice) -> torch.Tensor:
-    """A leaf over some digits of a parameter whose gradient adds up inside the parameter's own."""
+def _gradient(parameter: nn.Parameter) -> torch.Tensor:
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
-    leaf = parameter.detach()[part].requires_grad_()
-    leaf.grad = parameter.grad[part]
-    return leaf
+    return parameter.grad
 
 
 def _check_codes(shape: Shape, codes: np.ndarray) -> None:

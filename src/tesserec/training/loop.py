@@ -175,8 +175,10 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.at.step, self.steps)
         self.optimizer.zero_grad(set_to_none=False)
-        with _seeded(self.device, self.seed, self.at.epoch, self.at.batch), self._autocast():
-            loss = self.model.backward(batch.to(self.device), self.config.label_smoothing)
+        with _seeded(self.device, self.seed, self.at.epoch, self.at.batch):
+            loss = self.model.backward(
+                batch.to(self.device), self.config.label_smoothing, bf16=self.bf16
+            )
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         self.optimizer.step()
         value = float(loss)
