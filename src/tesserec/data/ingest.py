@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tesserec.artifacts import sha256_of
+from tesserec.artifacts import hash_of_files, sha256_of
 from tesserec.config import DataConfig, EncoderConfig
 from tesserec.data.clean import InteractionCleaner, ItemCleaner
 from tesserec.data.compute import pc
@@ -114,6 +115,28 @@ def ingest(
     summary = _summary(config, source, counts, cleaner, from_log, dim)
     (out / "counts.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False))
     return summary
+
+
+def describe(config: DataConfig, seed: int = 1) -> dict[str, Any]:
+    """What a run would take in of this source: {path, users, items, interactions, bytes, sha256}.
+
+    `sha256` is that of a lone source file, else one over all of them.
+
+    Raises:
+        UsageError, DataError: as `ingest`.
+    """
+    entries = {p.name: {"sha256": sha256_of(p)} for p in open_source(config, seed).files()}
+    with tempfile.TemporaryDirectory() as scratch:
+        counts = ingest(config, EncoderConfig(), seed, Path(scratch))
+    hashes = [entry["sha256"] for entry in entries.values()]
+    return {
+        "path": config.path,
+        "users": counts["users"],
+        "items": counts["kept"]["items"],
+        "interactions": counts["kept"]["interactions"],
+        "bytes": sum(file["bytes"] for file in counts["files"]),
+        "sha256": hashes[0] if len(hashes) == 1 else hash_of_files(entries),
+    }
 
 
 @dataclass
@@ -243,7 +266,8 @@ def _check(counts: Counts, quarantine: Quarantine, max_bad_share: float) -> None
         if bad > max_bad_share * read:
             raise DataError(
                 f"{bad} of {read} {table} are refused ({bad / read:.1%}, allowed "
-                f"{max_bad_share:.1%}): {told}. Examples: {examples}. Mend the source, or raise data.max_bad_share"
+                f"{max_bad_share:.1%}): {told}. Examples: {examples}. "
+                "Mend the source, or raise data.max_bad_share"
             )
         if not counts.kept[table]:
             raise DataError(f"none of {read} {table} is usable: {told}. Examples: {examples}")

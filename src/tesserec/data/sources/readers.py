@@ -107,51 +107,58 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 def read_json_lines(
     path: Path,
-    pick: Callable[[dict[str, Any]], dict[str, Any] | None],
+    pick: Callable[[dict[str, Any]], dict[str, Any]],
     columns: Sequence[str],
     *,
     parse: Callable[[str], Any] = json.loads,
+    on_none: Callable[[], None] | None = None,
     limit_bytes: int | None = None,
     unused: Sequence[str] = (),
 ) -> Iterator[Chunk]:
     """Chunks of a file with one JSON object a line.
 
-    `pick` turns an object into {our column: text, list of text or None}, or None to pass over it.
-    `parse` may raise ValueError, SyntaxError or RecursionError. A line that is no object is bad.
+    `pick` turns an object into {our column: text, list of text or None}. A line that is no object
+    is bad; with `on_none` given, `parse` may return None for a line to pass over, which is told.
     """
     with opened(path) as stream:
-        yield from _gather(_json_rows(stream, pick, parse, limit_bytes), columns, path.name, unused)
+        rows = _json_rows(_upto(stream, limit_bytes), pick, parse, on_none)
+        yield from _gather(rows, columns, path.name, unused)
 
 
 Row = tuple[int, dict[str, Any] | Bad]
 
 
-def _json_rows(
-    stream: BinaryIO,
-    pick: Callable[[dict[str, Any]], dict[str, Any] | None],
-    parse: Callable[[str], Any],
-    limit_bytes: int | None,
-) -> Iterator[Row]:
+def _upto(stream: BinaryIO, limit_bytes: int | None) -> Iterator[bytes]:
     read = 0
-    for row, line in enumerate(stream):
+    for line in stream:
         read += len(line)
         if limit_bytes is not None and read > limit_bytes:
-            break
+            return
+        yield line
+
+
+def _json_rows(
+    lines: Iterable[bytes],
+    pick: Callable[[dict[str, Any]], dict[str, Any]],
+    parse: Callable[[str], Any],
+    on_none: Callable[[], None] | None,
+) -> Iterator[Row]:
+    for row, line in enumerate(lines):
         if not line.strip():
             continue
         text = line.decode("utf-8", "surrogateescape")
         try:
             record = parse(text)
-        except (ValueError, SyntaxError, RecursionError):
-            torn = " (the line has no end)" if not line.endswith(b"\n") else ""
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            torn = " (it has no end)" if not line.endswith(b"\n") else ""
             yield row, Bad(row, f"the line is not JSON{torn}", _shown(text))
             continue
-        if not isinstance(record, dict):
+        if record is None and on_none is not None:
+            on_none()
+        elif isinstance(record, dict):
+            yield row, pick(record)
+        else:
             yield row, Bad(row, "the line is not a JSON object", _shown(text))
-            continue
-        picked = pick(record)
-        if picked is not None:
-            yield row, picked
 
 
 def read_delimited(
@@ -162,10 +169,12 @@ def read_delimited(
     delimiter: str = ",",
     header: Sequence[str] | None = None,
     encoding: str = "utf-8-sig",
+    quoted: bool = True,
 ) -> Iterator[Chunk]:
-    """Chunks of a CSV file, or of one with another delimiter (of any length); all cells are text.
+    """Chunks of a CSV file, or of one with another delimiter; all cells are text.
 
-    `header` names the columns of a file that has no header line.
+    `header` names the columns of a file that has no header line. Without `quoted`, quotes are
+    plain letters and the delimiter may be longer than one.
 
     Raises:
         DataError: no rows, no required column, or a quoted field that never ends.
@@ -175,7 +184,7 @@ def read_delimited(
             line.decode(encoding if i == 0 else encoding.removesuffix("-sig"), "surrogateescape")
             for i, line in enumerate(stream)
         )
-        rows = _csv_rows(lines, delimiter, path.name)
+        rows = _csv_rows(lines, delimiter, path.name, quoted)
         names = list(header) if header else next(rows, None)
         if not names or isinstance(names, Bad):
             raise DataError(f"{path.name} is empty; write a header line and rows")
@@ -186,10 +195,10 @@ def read_delimited(
         yield from _gather(_named(rows, place, len(names)), list(use), path.name, unused)
 
 
-def _csv_rows(lines: Iterable[str], delimiter: str, file: str) -> Iterator[list[str] | Bad]:
-    if (
-        len(delimiter) > 1 or delimiter == "\t"
-    ):  # MovieLens: no quoting, and quotes are plain letters
+def _csv_rows(
+    lines: Iterable[str], delimiter: str, file: str, quoted: bool
+) -> Iterator[list[str] | Bad]:
+    if not quoted:
         for line in lines:
             if line.strip():
                 yield line.rstrip("\r\n").split(delimiter)
