@@ -29,17 +29,21 @@ class Output:
         if not self.json_only:
             self.console.print(text, markup=False)
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    def table(
+        self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1
+    ) -> None:
+        """Print rows; the first `left` columns hold text, the others numbers."""
         if self.json_only:
             return
         table = Table(
             title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2)
         )
         for i, column in enumerate(columns):
-            table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+            table.add_column(column, justify="left" if i < left else "right", no_wrap=True)
         for row in rows:
             table.add_row(*[str(cell) for cell in row])
-        self.console.print(table)
+        # A log file has no width, and a folded number is no number: never fold.
+        self.console.print(table, width=max(self.console.width, 160), crop=False)
 
     def note(self, text: str) -> None:
         """A remark beside the result, on standard error."""
@@ -50,6 +54,7 @@ class Output:
 
 
 METRICS = ("recall@5", "recall@10", "recall@50", "ndcg@5", "ndcg@10", "ndcg@50")
+SHORT = [m.replace("recall", "R").replace("ndcg", "N") for m in METRICS]  # fits 80 columns
 
 
 def metric_table(out: Output, metrics: Mapping[str, Any]) -> None:
@@ -60,10 +65,10 @@ def metric_table(out: Output, metrics: Mapping[str, Any]) -> None:
         for protocol in ("kept", "dropped"):
             figures = entry[protocol]
             low, high = figures.get("ndcg@10_ci", (None, None))
-            interval = "" if low is None else f"{low:.4f}-{high:.4f}"
+            interval = "" if low is None else f"{low:.4f} {high:.4f}"
             rows.append([name, protocol, *[f"{figures[m]:.4f}" for m in METRICS], interval])
     out.table(
-        f"{metrics['users']:,} test users, full ranking, seen items kept or dropped",
-        ["model", "seen", *METRICS, "ndcg@10 95 %"],
+        f"Recall and NDCG, {metrics['users']:,} test users, full ranking, seen items kept or dropped",
+        ["model", "seen", *SHORT, "N@10 95 %"],
         rows,
     )

@@ -64,7 +64,7 @@ def execute(options: argparse.Namespace, out: Output) -> int:
     rows = [
         [n, i["title"] or "", i["item_id"], f"{i['score']:.3f}"] for n, i in enumerate(items, 1)
     ]
-    out.table("", ["", "title", "item", "score"], rows)
+    out.table("", ["", "title", "item", "score"], rows, left=3)
     if answer.reason:
         out.note(f"reason: {answer.reason}")
     return 0

@@ -57,14 +57,16 @@ def _list(workdir: Any, options: argparse.Namespace, out: Output) -> int:
         [
             r["release_id"],
             "promoted" if r["promoted"] else "",
-            r["created"],
+            r["created"][:19],
             r["model"],
             f"{r['items']:,}",
             f"{r['metrics']['kept']['ndcg@10']:.4f}" if r.get("metrics") else "",
         ]
         for r in releases
     ]
-    out.table("releases", ["release", "", "created", "model", "items", "ndcg@10 kept"], rows)
+    out.table(
+        "releases", ["release", "", "created", "model", "items", "ndcg@10 kept"], rows, left=4
+    )
     return 0
 
 
