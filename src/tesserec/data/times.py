@@ -12,7 +12,8 @@ from tesserec.data.compute import pc
 
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 # From which size on a bare number is no longer seconds: 1e11 s is the year 5138, 1e11 ms is 1973.
-_STEPS = ((1e11, 1), (1e14, 1_000), (1e17, 1_000_000), (math.inf, 1_000_000_000))
+_STEPS = ((10**11, 1), (10**14, 1_000), (10**17, 1_000_000))
+_BEYOND = 1_000_000_000  # nanoseconds
 
 
 def seconds_of(column: pa.Array, unit: str) -> tuple[np.ndarray, np.ndarray]:
@@ -64,7 +65,9 @@ def _iso(text: str) -> int | None:
 
 
 def _scaled(number: float, unit: str) -> int | None:
-    per = PER_SECOND.get(unit) or next(per for limit, per in _STEPS if abs(number) < limit)
+    per = PER_SECOND.get(unit) or next(
+        (per for limit, per in _STEPS if abs(number) < limit), _BEYOND
+    )
     value = number // per
     return int(value) if abs(value) < 2**62 else None
 
@@ -85,8 +88,9 @@ def _numbers(column: pa.Array, unit: str) -> tuple[np.ndarray, np.ndarray]:
     if unit == "iso":
         return np.zeros(len(values), np.int64), np.zeros(len(values), bool)
     if unit == "auto":
-        size = np.abs(values.astype(np.float64))
-        per = np.select([size < limit for limit, _ in _STEPS], [per for _, per in _STEPS])
+        size = np.abs(values)
+        pers = [per for _, per in _STEPS]
+        per = np.select([size < limit for limit, _ in _STEPS], pers, default=_BEYOND)
     else:
         per = np.full(len(values), PER_SECOND[unit])
     return np.floor_divide(values, per).astype(np.int64), good
