@@ -97,12 +97,15 @@ class Client:
             RequestError: the server refused this request (the message says why).
             ServingError: it did not answer in time, or not at all.
         """
-        from tritonclient.utils import InferenceServerException
-
         text = json.dumps(dict(rules), ensure_ascii=False) if rules else ""
         inputs = self.inputs(user_id.encode(), [h.encode() for h in history], k, text.encode())
+        return _answer(self._infer(inputs))
+
+    def _infer(self, inputs: Sequence[Any]) -> Any:
+        from tritonclient.utils import InferenceServerException
+
         try:
-            result = self._client.infer(MODEL_NAME, inputs, client_timeout=self.timeout_s)
+            return self._client.infer(MODEL_NAME, inputs, client_timeout=self.timeout_s)
         except InferenceServerException as error:
             status = str(error.status() or "")
             if any(code in status for code in BAD_REQUEST):
@@ -110,7 +113,6 @@ class Client:
             raise ServingError(
                 f"{self.url} did not answer within {self.timeout_s} s: {status} {error.message()}"
             ) from None
-        return _answer(result)
 
     def inputs(self, user_id: bytes, history: Sequence[bytes], k: int, rules: bytes) -> list[Any]:
         """The input tensors of one request, each with the batch dimension."""

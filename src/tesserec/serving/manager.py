@@ -63,7 +63,7 @@ class Manager:
         wanted = release or promoted(workdir)
         if wanted is None:
             raise ServingError(f"no release is promoted in {workdir}; run the pipeline first")
-        self._reader = reader(workdir)
+        self._reader: Reader | None = None
         self.current: Loaded = self._load(wanted)
         self.refresh_overlay()
 
@@ -146,8 +146,8 @@ class Manager:
     def _reader_for(self, manifest: dict[str, Any]) -> Reader:
         wanted = (manifest["feature_service"], manifest["feature_schema_hash"])
         reader = self._reader
-        if (reader.service, reader.schema_hash) != wanted:  # applied anew since it was opened?
-            reader = self._open_reader(self.workdir)
+        if reader is None or (reader.service, reader.schema_hash) != wanted:
+            reader = self._open_reader(self.workdir)  # the first time, or applied anew since
         found = (reader.service, reader.schema_hash)
         if found != wanted:
             raise ServingError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,9 @@ ATTEMPTS = 3  # starts, if another program takes a port in between
 STOP_S = 15.0  # then the process group is killed
 KEEP_LOGS = 10
 TAIL_LINES = 15
+TAIL_WIDTH = 300
+# How the log tells what model.py raised in `initialize`.
+CAUSE = re.compile(r"Failed to initialize Python stub: (?:\w+: )?(.*?)(?:\\n\\nAt:|\"?$)", re.M)
 # Runs in a small process of its own: code between fork and exec of a threaded one may deadlock.
 # The kernel sends SIGTERM when the parent is gone; getppid tells if it went before prctl.
 LAUNCH = """
@@ -298,8 +302,9 @@ def _text(path: Path) -> str:
 
 def _with_tail(message: str, log_path: Path) -> str:
     """The message, the model's own error if the log has one, and the log's last lines."""
-    lines = [line for line in _text(log_path).splitlines() if line.strip()]
-    causes = [line for line in lines if line.startswith("tesserec.errors.")]
-    cause = f": {causes[-1].partition(': ')[2]}" if causes else ""
+    text = _text(log_path)
+    causes = CAUSE.findall(text)
+    cause = f": {causes[-1]}" if causes else ""
+    lines = [line[:TAIL_WIDTH] for line in text.splitlines() if line.strip(" |+-\t")]
     tail = "\n  ".join(lines[-TAIL_LINES:])
     return f"{message}{cause}\nthe log {log_path} ends with:\n  {tail}"

@@ -90,7 +90,11 @@ def test_old_logs_are_deleted_and_the_cause_comes_first(tmp_path: Path) -> None:
         last.write_text("")
     assert len(list((tmp_path / "serving").glob("*.log"))) == triton.KEEP_LOGS
     path = tmp_path / "x.log"
-    path.write_text("a\n\ntesserec.errors.ServingError: no registry\nb\n")
+    path.write_text(
+        'a\n\nI1 pb_stub.cc:366] "Failed to initialize Python stub: ServingError: no registry'
+        + r"\n\nAt:\n /x.py"
+        + '"\n+-----+\nb\n'
+    )
     message = triton._with_tail("not ready", path)
     assert message.startswith("not ready: no registry\n")
     assert message.endswith("  b")
