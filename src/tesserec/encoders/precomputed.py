@@ -1,4 +1,4 @@
-"""Vectors that were made elsewhere, joined to items by id."""
+"""Vectors that were made elsewhere: ingest joined them to item ids (data/vectors.py)."""
 
 from __future__ import annotations
 
@@ -16,43 +16,6 @@ from tesserec.errors import DataError, UsageError
 
 VECTORS = "vectors.npy"
 ITEM_IDS = "item_ids.parquet"
-
-
-def read_vectors(path: Path, item_ids: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Read a user's file of vectors: float32 [n, D] and the item id of each row.
-
-    `.npy`: row i belongs to row i of the items file, `item_ids` being all ids of that file in file
-    order, before any row is removed (a later duplicate of an id is dropped). `.parquet`: columns
-    `item_id` and `vector` (a list of numbers), in any order.
-
-    Raises:
-        UsageError: no such file, or another kind of file.
-        DataError: wrong shape, wrong number of rows, a duplicate id, a vector with NaN or infinity.
-    """
-    if not path.is_file():
-        raise UsageError(
-            f"there is no file of vectors {path}; set encoder.vectors to an existing one"
-        )
-    if path.suffix == ".npy":
-        vectors, ids = _read_npy(path, item_ids)
-    elif path.suffix == ".parquet":
-        vectors, ids = _read_parquet(path)
-    else:
-        raise UsageError(f"encoder.vectors is {path.name!r}; use a .npy or a .parquet file")
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        raise DataError(
-            f"{path}: {len(bad)} vectors hold NaN or infinity, the first is that of item "
-            f"{ids[bad[0]]!r}; repair or remove them"
-        )
-    return vectors, ids
-
-
-def write_vectors(folder: Path, vectors: np.ndarray, item_ids: Sequence[str]) -> None:
-    """Write `vectors.npy` and `item_ids.parquet`, as the raw artefact carries them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / VECTORS, np.ascontiguousarray(vectors, dtype=np.float32), allow_pickle=False)
-    pq.write_table(pa.table({"item_id": pa.array(item_ids, pa.string())}), folder / ITEM_IDS)
 
 
 class Precomputed:
@@ -74,10 +37,9 @@ class Precomputed:
         return cls(vectors, ids)
 
     def fit(self, items: pa.Table) -> None:
-        """Nothing is learnt; the hash of the source is taken."""
-        vectors = self._source()
-        digest = hashlib.sha256("\n".join(self.row_of).encode())
-        digest.update(np.ascontiguousarray(vectors, dtype=np.float32).data)
+        """Nothing is learnt; the hash of these items' vectors is taken."""
+        digest = hashlib.sha256("\n".join(items["item_id"].to_pylist()).encode())
+        digest.update(self.encode(items).data)
         self.sha256 = digest.hexdigest()
 
     def encode(self, items: pa.Table) -> np.ndarray:
@@ -132,55 +94,3 @@ class Precomputed:
                 "(attach a raw artefact's vectors folder)"
             )
         return self.vectors
-
-
-def _read_npy(path: Path, item_ids: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    try:
-        vectors = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise DataError(
-            f"{path} is not a .npy file of numbers ({error}); write it with numpy.save"
-        ) from None
-    if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.number):
-        raise DataError(
-            f"{path} holds {vectors.dtype} {list(vectors.shape)}; it takes numbers [items, width]"
-        )
-    if len(vectors) != len(item_ids):
-        raise DataError(
-            f"{path} has {len(vectors)} rows, the items file has {len(item_ids)}; row i must "
-            "belong to row i of the items file, or use a .parquet keyed by item_id"
-        )
-    first: dict[str, int] = {}
-    for row, item_id in enumerate(item_ids):
-        first.setdefault(item_id, row)
-    if len(first) < len(item_ids):
-        vectors = vectors[list(first.values())]
-    return vectors.astype(np.float32), list(first)
-
-
-def _read_parquet(path: Path) -> tuple[np.ndarray, list[str]]:
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path} is not a Parquet file ({error})") from None
-    lacking = [name for name in ("item_id", "vector") if name not in table.column_names]
-    if lacking:
-        raise DataError(
-            f"{path} has no column {lacking[0]!r} (it has {', '.join(table.column_names)}); "
-            "it takes item_id and vector"
-        )
-    ids = table["item_id"].cast(pa.string()).to_pylist()
-    if len(set(ids)) < len(ids) or None in ids:
-        seen: set[object] = {None}
-        twice = next(i for i in ids if i in seen or seen.add(i))
-        raise DataError(f"{path}: item_id {twice!r} is null or occurs twice; keep one row an item")
-    rows = table["vector"].to_pylist()
-    widths = {0 if row is None else len(row) for row in rows}
-    if len(widths) != 1 or 0 in widths:
-        odd = next(
-            i
-            for i, row in zip(ids, rows, strict=True)
-            if row is None or len(row) != len(rows[0] or [])
-        )
-        raise DataError(f"{path}: the vector of item {odd!r} is missing or has another length")
-    return np.asarray(rows, dtype=np.float32), ids

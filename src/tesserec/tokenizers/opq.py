@@ -164,9 +164,11 @@ def _learn_rotation(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """The rotation [D, D], and the centres [m, 2^b, D/m] of its last but one step."""
     bits = centres.bit_length() - 1  # faiss counts centres in powers of two
-    if bits < 1 or niter < 1:
-        return start, None
     dim = x.shape[1]
+    if bits < 1 or niter < 1 or len(x) < dim:
+        # faiss's OPQMatrix writes behind its buffer with fewer vectors than dimensions; and a
+        # rotation of more numbers than there are data would only fit noise.
+        return start, None
     transform = faiss.OPQMatrix(dim, digits)
     quantiser = faiss.ProductQuantizer(dim, digits, bits)
     quantiser.cp.seed = seed

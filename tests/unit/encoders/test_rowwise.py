@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tesserec.encoders.rowwise import matmul, nearest
 
 
 @given(st.integers(0, 150), st.integers(1, 20), st.integers(1, 9), st.integers(0, 2**31))
+@settings(deadline=None)
 def test_product_is_right_and_rows_do_not_see_the_batch(n: int, d: int, e: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     x, w = rng.standard_normal((n, d)), rng.standard_normal((d, e))
@@ -26,6 +27,7 @@ def test_product_takes_the_type_of_the_weights(dtype: type) -> None:
 
 
 @given(st.integers(1, 130), st.integers(1, 30), st.integers(1, 5), st.integers(0, 2**31))
+@settings(deadline=None)
 def test_nearest_is_the_lowest_index_of_the_smallest_distance(
     n: int, k: int, width: int, seed: int
 ) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tesserec.encoders.text import clean, item_texts
@@ -43,6 +43,7 @@ def test_letters_of_every_language_stay() -> None:
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_cleaned_text_has_plain_spaces_only(text: str) -> None:
     cleaned = clean(text)
     assert cleaned == cleaned.strip() and "  " not in cleaned and "\n" not in cleaned
