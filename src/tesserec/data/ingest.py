@@ -6,34 +6,30 @@ Everything is read as a stream; what stays in memory is one number a user and th
 from __future__ import annotations
 
 import json
-import logging
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tesserec.artifacts import hash_of_files, sha256_of
 from tesserec.config import DataConfig, EncoderConfig
 from tesserec.data.clean import InteractionCleaner, ItemCleaner
 from tesserec.data.compute import pc
 from tesserec.data.make import GENERATOR_VERSION
+from tesserec.data.parts import Catalogue, Parts, note_unused
 from tesserec.data.quarantine import Quarantine
 from tesserec.data.records import Chunk, Counts, Source
-from tesserec.data.schemas import INTERACTIONS, ITEMS
+from tesserec.data.schemas import INTERACTIONS
 from tesserec.data.sources import SOURCES
 from tesserec.data.sources.eventlog import EventLog
 from tesserec.data.vectors import join_vectors, vectors_file
 from tesserec.errors import DataError
 
 CLOCK_TOLERANCE = 86_400  # seconds by which a source's clock may be ahead of ours
-PART_ROWS = 1 << 20
-_log = logging.getLogger(__name__)
 
 
 def open_source(config: DataConfig, seed: int) -> Source:
@@ -91,7 +87,7 @@ def ingest(
     latest = int((time.time() if now is None else now) + CLOCK_TOLERANCE)
     unit = source.time_unit
     with Quarantine(out / "quarantine.parquet", counts) as quarantine:
-        catalogue = _Catalogue(
+        catalogue = Catalogue(
             ItemCleaner(time_unit=unit, separator=config.list_separator, counts=counts)
         )
         if source.has_items:
@@ -139,71 +135,6 @@ def describe(config: DataConfig, seed: int = 1) -> dict[str, Any]:
     }
 
 
-@dataclass
-class _Parts:
-    """Writes `part-00000.parquet`, ... of at most PART_ROWS rows, one row group a chunk."""
-
-    folder: Path
-    schema: pa.Schema
-    writer: pq.ParquetWriter | None = None
-    parts: int = 0
-    rows: int = 0  # in the open part
-
-    def write(self, table: pa.Table) -> None:
-        if self.writer is None or self.rows >= PART_ROWS:
-            self.close()
-            self.folder.mkdir(parents=True, exist_ok=True)
-            path = self.folder / f"part-{self.parts:05d}.parquet"
-            self.writer = pq.ParquetWriter(path, self.schema, compression="zstd")
-            self.parts, self.rows = self.parts + 1, 0
-        if table.num_rows:
-            self.writer.write_table(table)
-            self.rows += table.num_rows
-
-    def close(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
-            self.writer = None
-
-
-class _Catalogue:
-    """The items read so far: ids, and the row of each in the source."""
-
-    def __init__(self, cleaner: ItemCleaner) -> None:
-        self.cleaner = cleaner
-        self.ids: list[str] = []
-        self.rows: list[int] = []
-        self.total = 0  # rows of the source, refused ones too
-
-    def read(self, source: Source, out: Path, quarantine: Quarantine, counts: Counts) -> None:
-        parts = _Parts(out, ITEMS)
-        file, base = "", 0
-        for chunk in source.items():
-            if chunk.file != file:
-                file, base = chunk.file, self.total
-            _note_unused("items", chunk, counts)
-            table, reasons = self.cleaner.clean(chunk)
-            quarantine.add("items", chunk, reasons)
-            parts.write(table)
-            self.ids += table["item_id"].to_pylist()
-            self.rows += (base + chunk.rows[reasons == ""]).tolist()
-            ends = [int(chunk.rows[-1])] if len(chunk.rows) else []
-            self.total = base + 1 + max(ends + [bad.row for bad in chunk.bad])
-            counts.read["items"] += len(reasons) + len(chunk.bad)
-            counts.kept["items"] += table.num_rows
-        parts.close()
-
-    def of_ids(self, ids: list[str], out: Path, counts: Counts) -> None:
-        parts = _Parts(out, ITEMS)
-        table = pa.table({"item_id": pa.array(ids, pa.string())})
-        for field in list(ITEMS)[1:]:
-            table = table.append_column(field, pa.nulls(len(ids), field.type))
-        parts.write(table.cast(ITEMS))
-        parts.close()
-        self.ids, self.rows, self.total = ids, list(range(len(ids))), len(ids)
-        counts.read["items"] = counts.kept["items"] = len(ids)
-
-
 def _interactions(
     source: Source,
     log: EventLog | None,
@@ -213,12 +144,12 @@ def _interactions(
     counts: Counts,
 ) -> int:
     """Clean and write the source's interactions, then the log's; returns how many are the log's."""
-    parts = _Parts(out, INTERACTIONS)
+    parts = Parts(out, INTERACTIONS)
 
     def take(chunks: Iterator[Chunk]) -> int:
         kept = 0
         for chunk in chunks:
-            _note_unused("interactions", chunk, counts)
+            note_unused("interactions", chunk, counts)
             table, reasons = cleaner.clean(chunk)
             quarantine.add("interactions", chunk, reasons)
             parts.write(table)
@@ -245,12 +176,6 @@ def _has_times(source: Source) -> bool:
             elif column.null_count < len(column):
                 return True
     return False
-
-
-def _note_unused(table: str, chunk: Chunk, counts: Counts) -> None:
-    new = counts.unused(table, chunk.unused)
-    if new:
-        _log.info("%s: columns without use: %s", chunk.file, ", ".join(new))
 
 
 def _check(counts: Counts, quarantine: Quarantine, max_bad_share: float) -> None:

@@ -39,7 +39,7 @@ def test_the_shop_keeps_its_own_rules() -> None:
     assert len(users) == 1000
     for events in users.values():
         assert events == sorted(events) and [p for _, p in events] == list(range(len(events)))
-        assert START <= events[0][0] and events[-1][0] < START + YEAR
+        assert events[0][0] >= START and events[-1][0] < START + YEAR
     lengths = [len(events) for events in users.values()]
     assert min(lengths) >= 5 and max(lengths) > 50  # histories longer than any model keeps
     assert np.mean(np.array(list(listed.values())) > START) > 0.2  # new items all the year
