@@ -55,13 +55,18 @@ def curves(history: Sequence[Mapping[str, Any]], keys: Sequence[str], label: str
             y,
             DASHES[number % 4],
             color=COLORS[number % 4],
-            label=key,
+            label=key.removeprefix("val_"),
             marker="o",
             markersize=2.5,
         )
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
-    axes.locator_params(axis="x", integer=True)
+    epochs = sorted({h["epoch"] for h in history})
+    axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
+    if len(epochs) <= 12:
+        axes.set_xticks(epochs)
+    else:
+        axes.locator_params(axis="x", integer=True)
     if len(keys) > 1:
         _legend(axes)
     return _uri(figure)

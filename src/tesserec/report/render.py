@@ -54,7 +54,7 @@ def _write(facts: Facts, out: Path) -> None:
 
 
 def _parts(facts: Facts, out: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Every section's data. A section that cannot be made says why; the others must still appear."""
+    """Every section's data. One that cannot be made says why; the others must still appear."""
     makers = {
         "intake": sections.intake,
         "gates": lambda f: sections.gates(f, out),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tesserec.report import plots
 from tesserec.report.facts import GATES, STEPS, Facts, Step
+from tesserec.report.slices import NAMES, slices_of_users
 
 METRICS = ("recall@5", "recall@10", "recall@50", "ndcg@5", "ndcg@10", "ndcg@50")
 TITLES = {
@@ -19,8 +21,8 @@ TITLES = {
     "gate_metrics": "Metrics",
 }
 SHOWN_QUARANTINED = 5  # rows a reason
+YEAR_1980 = 315_532_800  # smaller numbers are positions, in data without times
 SHOWN_ITEMS = 10  # of a history and of a list of recommendations
-MODEL_NAMES = {"rpg": "RPG", "popularity": "Popularity", "item_knn": "Item-kNN"}
 
 
 def intake(facts: Facts) -> dict[str, Any] | None:
@@ -83,10 +85,34 @@ def gates(facts: Facts, out: Path) -> list[dict[str, Any]]:
                 "step": step,
                 "verdict": verdict,
                 "docs": os.path.relpath(docs, out.parent) if docs else None,
+                "comparisons": _comparisons(step.json("comparison.json") or {}),
                 "failed": [_failed(f) for f in (verdict or {}).get("failed_expectations", [])],
             }
         )
     return found
+
+
+def _comparisons(found: Mapping[str, Any]) -> list[str]:
+    """The metric gate's one-row tables as sentences."""
+    tables: Mapping[str, Any] = found.get("tables") or {}
+    said = []
+    for row in tables.get("against_popularity") or []:
+        said.append(
+            f"NDCG@10 {row['model']:.4f} against popularity's {row['popularity']:.4f}: "
+            f"{row['difference']:+.4f} ({_span(row, '{:+.4f}')})"
+        )
+    for row in tables.get("against_promoted") or []:
+        said.append(
+            f"Recall@10 {row['model']:.4f} against {row['promoted']:.4f} of {found['promoted']}: "
+            f"{row['relative']:+.1%} ({_span(row, '{:+.1%}')})"
+        )
+    return said
+
+
+def _span(row: Mapping[str, Any], form: str) -> str:
+    if row.get("low") is None or row.get("high") is None:
+        return "no interval"
+    return f"95 %: {form.format(row['low'])} to {form.format(row['high'])}"
 
 
 def _failed(failed: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,9 +160,10 @@ def training(facts: Facts) -> dict[str, Any] | None:
         return None
     keys = sorted({k for h in history for k, v in h.items() if isinstance(v, int | float)})
     losses = [k for k in keys if "loss" in k]
-    metrics = [k for k in keys if k.rpartition(".")[2].startswith(("ndcg", "recall"))]
+    wanted = ("val_recall@10", "val_recall@50", "val_ndcg@10", "val_ndcg@50")
+    metrics = [k for k in wanted if k in keys] or [k for k in keys if "@" in k][:4]
     pictures = []
-    for chosen, label in ((losses, "loss"), (metrics[:4], "validation")):
+    for chosen, label in ((losses, "loss"), (metrics, "validation")):
         if chosen:
             pictures.append({"uri": plots.curves(history, chosen, label), "label": label})
     return {"pictures": pictures, "epochs": len(history), "last": history[-1]}
@@ -149,16 +176,16 @@ def metrics(facts: Facts) -> dict[str, Any] | None:
         return None
     name = str(found.get("model", "model"))
     former = facts.step("gate_metrics").json("comparison.json") or {}
-    rows: list[tuple[str, Mapping[str, Any]]] = [(MODEL_NAMES.get(name, name), found)]
+    rows: list[tuple[str, Mapping[str, Any]]] = [(NAMES.get(name, name), found)]
     if former.get("promoted"):
-        rows.append((f"Promoted before ({former['promoted']})", former))
+        rows.append((f"before: {former['promoted']}", former))
     baselines: Mapping[str, Any] = found.get("baselines", {})
-    rows += [(MODEL_NAMES.get(b, b), values) for b, values in baselines.items()]
+    rows += [(NAMES.get(b, b), values) for b, values in baselines.items()]
+    path = facts.step("evaluate").path("per_user.parquet")
     return {
         "users": found.get("users"),
         "tables": [_metric_table(rows, way) for way in ("kept", "dropped")],
-        "slices": _slices(found.get("slices") or []),
-        "first": (found.get("kept") or {}).get("ndcg@10"),
+        "slices": slices_of_users(path, name) if path else [],
     }
 
 
@@ -184,26 +211,6 @@ def _metric_table(rows: Sequence[tuple[str, Mapping[str, Any]]], way: str) -> di
             for name, v in values
         ],
     }
-
-
-def _slices(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One table and one picture for each way of slicing the users."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for one in found:
-        ways = {way: _recall(one.get(way)) for way in ("kept", "dropped")}
-        row = {"bin": str(one["bin"]), "users": one["users"], **ways}
-        groups.setdefault(str(one["by"]), []).append(row)
-    tables = []
-    for by, rows in groups.items():
-        series = {way: [r[way] or 0.0 for r in rows] for way in ("kept", "dropped")}
-        name = by.replace("_", " ")
-        picture = plots.bars([r["bin"] for r in rows], series, "Recall@10", name)
-        tables.append({"by": name, "rows": rows, "uri": picture})
-    return tables
-
-
-def _recall(value: Any) -> float | None:
-    return value.get("recall@10") if isinstance(value, Mapping) else value
 
 
 def rehearsal(facts: Facts) -> dict[str, Any] | None:
@@ -287,10 +294,21 @@ def flat(tree: Mapping[str, Any], *, plain: bool = False, before: str = "") -> d
         if isinstance(value, Mapping):
             out |= flat(value, plain=plain, before=name)
         elif isinstance(value, list | tuple) and not plain:
-            out[name.replace("_", " ")] = ", ".join(map(str, value)) or "none"
-        else:
-            out[name if plain else name.replace("_", " ")] = value
+            if value:
+                out[name.replace("_", " ")] = ", ".join(map(str, value))
+        elif plain:
+            out[name] = value
+        elif value is not None:
+            out[name.replace("_", " ")] = _time(key, value)
     return out
+
+
+def _time(key: str, value: Any) -> Any:
+    """Seconds since 1970 as a date, where the name says so and the value could be one."""
+    named = key in ("watermark", "train") or key.endswith("_time")
+    if not named or not isinstance(value, int) or value < YEAR_1980:
+        return value
+    return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _short(text: str, length: int) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 STYLE = """
-:root{color-scheme:light dark}
+:root{color-scheme:light dark}h4,h5,h6{font-size:1rem;margin:1rem 0 .3rem}.lead{margin:0 0 1rem}
 body{font:15px/1.5 system-ui,sans-serif;margin:0 auto;max-width:70rem;padding:1rem}
 table{border-collapse:collapse;width:100%;display:block;overflow-x:auto}
 td,th{border-top:1px solid #8886;padding:.35rem .6rem;text-align:left;vertical-align:top}
@@ -29,8 +29,13 @@ ol.breadcrumb,ol.ge-breadcrumbs{list-style:none;padding:0}pre,.show-scrollbars{o
 """
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _STAMP = re.compile(r"20\d{6}T\d{6}\.\d{6}Z")
-_NO_STAMP = "20000101T000000.000000Z"
 _SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL)
+_NOISE = re.compile(
+    r"<footer>.*?</footer>|<nav class=\"navbar.*?</nav>\s*</nav>"
+    r"|<strong>Actions</strong>.*?<strong>Table of Contents</strong>|onclick=\"[^\"]*\""
+    r"|url\('https?://[^)]*\)[^;}]*;?",
+    re.DOTALL,
+)
 _REMOTE = re.compile(r"<(?:link|img)\b[^>]*?(?:href|src)=\"https?://[^>]*?/?>", re.DOTALL)
 
 
@@ -49,13 +54,14 @@ def tidy_site(site: Path, gate: str, passed: Mapping[str, bool]) -> dict[str, st
 
 
 def _clean(text: str) -> str:
-    text = _REMOTE.sub("", _SCRIPT.sub("", text))
+    text = _NOISE.sub("", _REMOTE.sub("", _SCRIPT.sub("", text)))
     text = re.sub(r"<link\b[^>]*favicon[^>]*>", "", text)
     names: dict[str, str] = {}
     numbers = itertools.count(1)
     text = _UUID.sub(lambda m: names.setdefault(m.group(), f"id{next(numbers)}"), text)
-    text = _STAMP.sub(_NO_STAMP, text)
+    text = _STAMP.sub("see manifest.json", text)
     text = re.sub(r"\s*/\s*2000-01-01T00:00:00Z", "", text)
+    text = text.replace("2000-01-01T00:00:00Z", "see manifest.json")
     return text.replace("</head>", f"<style>{STYLE}</style></head>", 1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,7 +62,7 @@ def run_gate(
         },
     )
     verdict.save(out)
-    log.info("%s", verdict.message(out / SITE / "index.html"))
+    log.info("%s: %s", name, verdict.message())
     return verdict
 
 
@@ -80,6 +81,7 @@ def _refuse_arrays(table: str, frame: pd.DataFrame) -> None:
 
 def _context(site: Path) -> Any:
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # it logs its own start
     try:
         import great_expectations as gx
         from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -88,8 +90,9 @@ def _context(site: Path) -> Any:
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    for other in list(context.get_site_names()):
-        context.delete_data_docs_site(other)
+    for name, other in dict(context.variables.data_docs_sites or {}).items():
+        context.delete_data_docs_site(name)
+        shutil.rmtree(other["store_backend"]["base_directory"], ignore_errors=True)
     context.add_data_docs_site(
         site_name=SITE,
         site_config={
@@ -178,12 +181,20 @@ def _examples(outcome: Mapping[str, Any]) -> list[Any]:
     missing = ((outcome.get("details") or {}).get("mismatched") or {}).get("missing")
     if missing:
         return list(missing)[:3]
+    rows = outcome.get("partial_unexpected_index_list") or []
+    if not outcome.get("unexpected_index_column_names"):  # a bare row number says nothing
+        rows = outcome.get("partial_unexpected_list") or []
     found: list[Any] = []
-    rows = outcome.get("partial_unexpected_index_list")
-    for example in rows or outcome.get("partial_unexpected_list") or []:
-        if example not in found:
-            found.append(example)
+    for example in rows:
+        if (shown := _rounded(example)) not in found:
+            found.append(shown)
     return found[:3]
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _rounded(v) for k, v in value.items()}
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _message(
@@ -194,15 +205,22 @@ def _message(
     for reason in reasons:
         if isinstance(reason, Mapping) and reason.get("raised_exception"):
             return f"could not be checked: {str(reason.get('exception_message')).strip()}"
-    share = _bad_share(outcome)
-    if share is not None:
-        return f"{share:.2%} of {outcome['element_count']} rows are bad"
     missing = ((outcome.get("details") or {}).get("mismatched") or {}).get("missing")
     if missing:
         return f"missing columns: {', '.join(missing)}"
-    bounds = {
-        k: kwargs[k] for k in ("min_value", "max_value", "value_set") if kwargs.get(k) is not None
-    }
-    wanted = ", ".join(f"{k.removesuffix('_value')} {v}" for k, v in bounds.items())
-    observed = outcome.get("observed_value")
-    return f"found {observed}" + (f", wanted {wanted}" if wanted else "")
+    share = _bad_share(outcome)
+    said = (
+        f"found {outcome.get('observed_value')}"
+        if share is None
+        else f"{share:.2%} of {outcome['element_count']} rows are bad"
+    )
+    return f"{said}{_wanted(kwargs)}"
+
+
+def _wanted(kwargs: Mapping[str, Any]) -> str:
+    names = ("min_value", "max_value", "value_set", "regex")
+    bounds = [f"{n.removesuffix('_value')} {kwargs[n]}" for n in names if kwargs.get(n) is not None]
+    if not bounds:
+        return ""
+    share = kwargs.get("mostly", 1)
+    return f", wanted {', '.join(bounds)}" + (f" for {share:.0%} of rows" if share < 1 else "")

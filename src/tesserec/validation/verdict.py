@@ -41,10 +41,10 @@ class Verdict:
     def message(self, docs: Path | None = None) -> str:
         """For people: expectation, column, share of bad rows, three examples, where to look."""
         if self.passed:
-            return f"{self.name}: passed, {self.checked} expectations"
+            return f"passed, {self.checked} expectations"
         first = self.criticals[0]
         more = len(self.criticals) - 1
-        parts = [f"{self.name} says no: {describe(first)}"]
+        parts = [f"the gate says no: {describe(first)}"]
         if more:
             names = sorted({f"{f['expectation']} ({place(f)})" for f in self.criticals[1:]})
             parts.append(
