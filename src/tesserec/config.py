@@ -256,13 +256,10 @@ class GateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ServingConfig:
-    """What the server and its rehearsal are given."""
+    """The rehearsal; how the server batches stands in serving/models/recommend/config.pbtxt."""
 
-    max_batch: int = 64
-    queue_delay_us: int = 2000
     rehearsal_users: int = 100
-    instances: int = 1
-    threads: int = 1
+    threads: int = 1  # of torch, in the server
 
 
 @dataclass(frozen=True, kw_only=True)

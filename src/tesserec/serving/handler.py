@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tesserec.decoders.constraints import Constraints
+from tesserec.decoders.constraints import Constraints, pack_bits
 from tesserec.errors import RequestError
 from tesserec.serving.features import UserRow
 from tesserec.serving.loaded import Loaded, is_facet
@@ -187,17 +187,16 @@ def _constraints(loaded: Loaded, jobs: Sequence[Job]) -> Constraints:
     """The constraints of a group: shared bits, and rows of each job."""
     catalogue, first = loaded.catalogue, jobs[0]
     rules = first.request.rules
-    allowed = loaded.shown if first.allowed is None else loaded.shown & first.allowed
     sparse_allow = rules.allow is not None and first.allowed is None
     return Constraints(
-        allowed=None if allowed.all() else np.packbits(allowed, bitorder="little"),
+        allowed=loaded.shown_bits
+        if first.allowed is None
+        else pack_bits(loaded.shown & first.allowed),
         deny=[catalogue.rows(_denied(job)) for job in jobs],
         allow=[catalogue.rows(job.request.rules.allow or ()) for job in jobs]
         if sparse_allow
         else None,
-        quota=(np.packbits(catalogue.new, bitorder="little"), rules.quota_new)
-        if rules.quota_new
-        else None,
+        quota=(catalogue.new_bits, rules.quota_new) if rules.quota_new else None,
         cap=(catalogue.groups, rules.diversity) if rules.diversity else None,
     )
 

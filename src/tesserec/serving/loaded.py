@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tesserec.decoders.constraints import pack_bits
 from tesserec.errors import RequestError
 from tesserec.serving.features import Reader
 
@@ -32,6 +33,11 @@ class Catalogue:
     def new(self) -> np.ndarray:
         """bool [N]: items that the tokenizer was not trained on."""
         return ~self._flags("trained", missing=True)
+
+    @cached_property
+    def new_bits(self) -> np.ndarray:
+        """`new`, packed."""
+        return pack_bits(self.new)
 
     @cached_property
     def groups(self) -> np.ndarray:
@@ -101,12 +107,18 @@ class Loaded:
     reader: Reader
     catalogue: Catalogue
     withdrawn: frozenset[str] = frozenset()
-    shown: np.ndarray = field(init=False, compare=False)  # bool [N]: available, not withdrawn
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def shown(self) -> np.ndarray:
+        """bool [N]: available and not withdrawn."""
         shown = self.catalogue.available.copy()
         shown[self.catalogue.rows(self.withdrawn)] = False
-        object.__setattr__(self, "shown", shown)
+        return shown
+
+    @cached_property
+    def shown_bits(self) -> np.ndarray | None:
+        """`shown`, packed; None if all are shown."""
+        return None if self.shown.all() else pack_bits(self.shown)
 
     def withdraw(self, items: frozenset[str]) -> Loaded:
         """The same release without these items."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tesserec.decoders.constraints import Constraints
 from tesserec.errors import ServingError, TesserecError
 from tesserec.release.manifest import read_release, release_folder
 from tesserec.release.pointer import promoted
@@ -139,7 +140,7 @@ class Manager:
         recommender = self._load_recommender(folder)
         catalogue = Catalogue(recommender.items, recommender.row_of)
         loaded = Loaded(release_id, recommender, reader, catalogue)
-        recommender.recommend([recommender.item_ids[:2]], 1, None)  # warm: first calls are slow
+        _warm(loaded)
         self._reader = reader
         return loaded
 
@@ -156,3 +157,14 @@ class Manager:
                 "Apply the feature repository of this release, or promote another one"
             )
         return reader
+
+
+def _warm(loaded: Loaded) -> None:
+    """Do once what the first request would wait for. A silent store is no reason not to serve."""
+    rules = Constraints(allowed=loaded.shown_bits)
+    loaded.recommender.recommend([loaded.recommender.item_ids[:2]], 1, rules)
+    loaded.recommender.popular(1, rules)
+    try:
+        loaded.reader.read([""])
+    except Exception:  # whatever the store's driver raises; requests degrade until it answers
+        log.exception("the feature store does not answer")

@@ -163,6 +163,7 @@ def test_a_silent_feature_store_degrades(shop: Path) -> None:
 def test_one_read_of_features_a_batch(shop: Path) -> None:
     reader = FakeReader()
     handler = Handler(shop, manager=Manager(shop, reader=lambda _: reader))
+    reader.reads = 0  # loading a release reads once
     handler.recommend([make_request(f"U{n % 5}") for n in range(20)])
     assert reader.reads == 1
     handler.recommend([make_request(history=["I001"])])
