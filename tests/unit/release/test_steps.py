@@ -66,7 +66,8 @@ def test_only_a_rehearsed_release_is_promoted(tmp_path: Path) -> None:
             promote.run(tmp_path, CONFIG, release, bad)
     assert promoted(tmp_path) is None
     good = rehearsal_of(tmp_path, release_id, equal=True)
-    assert promote.run(tmp_path, CONFIG, release, good) == release
+    promotion = promote.run(tmp_path, CONFIG, release, good)
+    assert promotion.read_json("promotion.json")["release_id"] == release_id
     assert promoted(tmp_path) == release_id
 
 
