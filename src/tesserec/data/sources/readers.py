@@ -121,11 +121,11 @@ def read_json_lines(
     is bad; with `on_none` given, `parse` may return None for a line to pass over, which is told.
     """
     with opened(path) as stream:
-        rows = _json_rows(_upto(stream, limit_bytes), pick, parse, on_none)
+        rows = _json_rows(_upto(stream, limit_bytes), pick, columns, parse, on_none)
         yield from _gather(rows, columns, path.name, unused)
 
 
-Row = tuple[int, dict[str, Any] | Bad]
+Row = tuple[int, Sequence[Any] | Bad]  # number in the file, cells in the order of the columns
 
 
 def _upto(stream: BinaryIO, limit_bytes: int | None) -> Iterator[bytes]:
@@ -140,6 +140,7 @@ def _upto(stream: BinaryIO, limit_bytes: int | None) -> Iterator[bytes]:
 def _json_rows(
     lines: Iterable[bytes],
     pick: Callable[[dict[str, Any]], dict[str, Any]],
+    columns: Sequence[str],
     parse: Callable[[str], Any],
     on_none: Callable[[], None] | None,
 ) -> Iterator[Row]:
@@ -156,7 +157,8 @@ def _json_rows(
         if record is None and on_none is not None:
             on_none()
         elif isinstance(record, dict):
-            yield row, pick(record)
+            picked = pick(record)
+            yield row, [picked.get(name) for name in columns]
         else:
             yield row, Bad(row, "the line is not a JSON object", _shown(text))
 
@@ -191,8 +193,8 @@ def read_delimited(
         names = [name.strip() for name in names]
         use = mapped(names, columns, required, path.name)
         unused = [name for name in names if name not in use.values()]
-        place = {ours: names.index(theirs) for ours, theirs in use.items()}
-        yield from _gather(_named(rows, place, len(names)), list(use), path.name, unused)
+        places = [names.index(theirs) for theirs in use.values()]
+        yield from _gather(_picked(rows, places, len(names)), list(use), path.name, unused)
 
 
 def _csv_rows(
@@ -220,7 +222,7 @@ def _csv_rows(
             yield row
 
 
-def _named(rows: Iterator[list[str] | Bad], place: Mapping[str, int], width: int) -> Iterator[Row]:
+def _picked(rows: Iterator[list[str] | Bad], places: Sequence[int], width: int) -> Iterator[Row]:
     for i, row in enumerate(rows):
         if isinstance(row, Bad):
             yield i, Bad(i, row.reason, row.record)
@@ -232,19 +234,20 @@ def _named(rows: Iterator[list[str] | Bad], place: Mapping[str, int], width: int
             )
             yield i, Bad(i, reason, _shown(" | ".join(row)))
         else:
-            yield i, {ours: row[at] for ours, at in place.items()}
+            yield i, [row[at] for at in places]
 
 
 def _gather(
     rows: Iterator[Row], columns: Sequence[str], file: str, unused: Sequence[str]
 ) -> Iterator[Chunk]:
     """Collect BATCH_ROWS rows at a time into chunks."""
-    held: list[dict[str, Any]] = []
+    held: list[Sequence[Any]] = []
     numbers: list[int] = []
     bad: list[Bad] = []
 
     def chunk() -> Chunk:
-        table = pa.table({name: _array([row.get(name) for row in held]) for name in columns})
+        cells = zip(*held, strict=True) if held else ([] for _ in columns)
+        table = pa.table({name: _array(list(c)) for name, c in zip(columns, cells, strict=True)})
         return Chunk(table, file, np.array(numbers, np.int64), tuple(bad), unused)
 
     for number, row in rows:
@@ -261,7 +264,7 @@ def _gather(
 
 
 def _array(values: list[Any]) -> pa.Array:
-    if any(isinstance(value, list) for value in values):
+    if any(type(value) is list for value in values):
         rows = [v if v is None or isinstance(v, list) else [v] for v in values]
         flat = strings([str(cell) for row in rows if row for cell in row])
         ends = np.cumsum([0] + [len(row or ()) for row in rows]).astype(np.int32)
