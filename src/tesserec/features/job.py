@@ -67,18 +67,16 @@ def inspect_events(folder: Path) -> Source:
     if not rows:
         raise DataError(f"{folder} holds no interactions; the features need at least one")
     times, positions, nulls = [], [], 0
-    for path in sorted({unit[0] for unit in units}):
-        meta = pq.read_metadata(path)
-        index = {meta.schema.column(i).name: i for i in range(meta.num_columns)}
-        for group in range(meta.num_row_groups):
-            row_group = meta.row_group(group)
-            stats = row_group.column(index["timestamp"]).statistics
-            where = row_group.column(index["position"]).statistics
-            if stats is None or not stats.has_null_count or where is None:
-                raise DataError(f"{path} has no column statistics; write it with statistics")
-            nulls += stats.null_count
-            times += [stats.min, stats.max] if stats.has_min_max else []
-            positions += [where.min, where.max] if where.has_min_max else []
+    metas = {path: pq.read_metadata(path) for path in {unit[0] for unit in units}}
+    for path, group, _ in units:
+        row_group, names = metas[path].row_group(group), metas[path].schema.names
+        stats = row_group.column(names.index("timestamp")).statistics
+        where = row_group.column(names.index("position")).statistics
+        if stats is None or not stats.has_null_count or where is None or not where.has_min_max:
+            raise DataError(f"{path} has no column statistics; write it with statistics")
+        nulls += stats.null_count
+        times += [stats.min, stats.max] if stats.has_min_max else []
+        positions += [where.min, where.max]
     if 0 < nulls < rows:
         raise DataError(
             f"{nulls} of {rows} interactions in {folder} have no timestamp; "
@@ -94,7 +92,8 @@ def _units(folder: Path) -> tuple[list[transforms.Unit], int]:
     for path in sorted(folder.glob("*.parquet")):
         meta = pq.read_metadata(path)
         for group in range(meta.num_row_groups):
-            units.append((str(path.resolve()), group, first))
+            if meta.row_group(group).num_rows:
+                units.append((str(path.resolve()), group, first))
             first += meta.row_group(group).num_rows
     return units, first
 

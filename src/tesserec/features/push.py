@@ -1,7 +1,7 @@
 """A new event: one line in the raw log, and the user's `user_recent` row in the online store.
 
-The log comes first and is the record: the next run reads it. The row is read, merged and written
-under a lock of its user, so that no writer loses another's event.
+The row is read, merged and written under a lock of its user, so that no writer loses another's
+event. The log is written before the row and is the record: the next run reads it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def push_event(
 
     Raises:
         DataError: an empty id, or a time before 1970 or more than a day ahead.
-        ServingError: the event is in the log, but the online store did not take it.
+        ServingError: the online store did not take it; pushing it again is safe.
     """
     now = clock.time()
     time = int(now) if time is None else int(time)
@@ -56,15 +56,14 @@ def push_event(
         raise DataError(f"an event needs a user and an item, not {user_id!r} and {item_id!r}")
     if not 0 <= time <= now + FUTURE_S:
         raise DataError(f"event time {time} is not between 1970 and tomorrow; give seconds, UTC")
-    store = _store(workdir / "feature_store")
-    append_log(workdir / LOG, user_id, item_id, time)
+    folder, raw_log = workdir / "feature_store", workdir / LOG
+    store = _store(folder)
     try:
-        _update(store, workdir / "feature_store", user_id, item_id, time)
-    except ServingError:
-        raise
+        _push(store, folder, raw_log, user_id, item_id, time)
     except Exception as error:  # Feast and its stores raise whatever their clients do
         raise ServingError(
-            f"the event is in {workdir / LOG}, but the online store failed: {error}"
+            f"the online store of {folder} failed, so the event is in {raw_log} at most: {error}; "
+            "push it again: an event of the same item and time counts once"
         ) from error
     return {"user_id": user_id, "item_id": item_id, "time": time, "pushed": True}
 
@@ -93,31 +92,45 @@ def _store(folder: Path) -> FeatureStore:
     return _stores[key]
 
 
-def _update(store: FeatureStore, folder: Path, user_id: str, item_id: str, time: int) -> None:
+def _push(
+    store: FeatureStore, folder: Path, raw_log: Path, user_id: str, item_id: str, time: int
+) -> None:
+    """Log the event once, then merge it into the user's row until a lock held through a write."""
     length = read_state(folder).get("history_length", HISTORY_LENGTH)
+    logged = False
     for _ in range(ATTEMPTS):
         with user_lock(store, folder, user_id) as held:
-            _merge_and_write(store, user_id, item_id, time, length)
+            items, times, version = _recent(store, user_id)
+            # The row's own time grows with each write: Redis drops a write that isn't later than
+            # the row. Taken before the write, it also makes a write that outlived its lock lose.
+            version = max(clock.time_ns() // 1000, version + 1)
+            if not logged and (item_id, time) in zip(items, times, strict=True):
+                return  # delivered before: in the log and in the row
+            if not logged:
+                append_log(raw_log, user_id, item_id, time)
+                logged = True
+            items, times = merge(items, times, [item_id], [time], length=length)
+            _write(store, user_id, items, times, version)
         if held():
             return
         log.warning("the lock of user %s ran out during a write; merging again", user_id)
     raise ServingError(f"the lock of user {user_id} was lost {ATTEMPTS} times; is the store slow?")
 
 
-def _merge_and_write(
-    store: FeatureStore, user_id: str, item_id: str, time: int, length: int
+def _recent(store: FeatureStore, user_id: str) -> tuple[list[str], list[int], int]:
+    names = ("item_ids", "timestamps", "version")
+    row = store.get_online_features(
+        features=[f"user_recent:{name}" for name in names], entity_rows=[{"user_id": user_id}]
+    ).to_dict()
+    items, times, version = (row[name][0] for name in names)
+    return items or [], times or [], version or 0
+
+
+def _write(
+    store: FeatureStore, user_id: str, items: list[str], times: list[int], version: int
 ) -> None:
     import pandas as pd
 
-    names = ["item_ids", "timestamps", "version"]
-    row = store.get_online_features(
-        features=[f"user_recent:{name}" for name in names],
-        entity_rows=[{"user_id": user_id}],
-    ).to_dict()
-    items, times, version = (row[name][0] for name in names)
-    items, times = merge(items or [], times or [], [item_id], [time], length=length)
-    # The row's own time grows with each write: Redis drops a write that isn't later than the row.
-    version = max(clock.time_ns() // 1000, (version or 0) + 1)
     moment = EPOCH + timedelta(microseconds=version)
     frame = pd.DataFrame(
         {
@@ -140,13 +153,15 @@ def user_lock(store: FeatureStore, folder: Path, user_id: str) -> Iterator[Any]:
     """
     online: Any = store.config.online_store
     if online.type == "redis":
-        yield from _redis_lock(store, user_id)
+        with _redis_lock(store, user_id) as held:
+            yield held
         return
     stripe = zlib.crc32(user_id.encode()) % STRIPES
     with exclusive(folder / "locks" / f"{stripe:04d}", busy="another writer", wait=True):
         yield lambda: True
 
 
+@contextmanager
 def _redis_lock(store: FeatureStore, user_id: str) -> Iterator[Any]:
     from redis.exceptions import LockError, LockNotOwnedError
 

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,7 +57,9 @@ class FeatureReader:
         self._store = open_store(self.folder)
         self._feature_service = _service(self._store, service, self.folder)
         self.schema_hash = schema_hash(self._store, service)
-        self.length = read_state(self.folder).get("history_length", HISTORY_LENGTH)
+        state = read_state(self.folder)
+        self.length: int = state.get("history_length", HISTORY_LENGTH)
+        self.has_times: bool = state.get("has_times", True)
 
     def read(self, user_ids: Sequence[str]) -> list[UserFeatures]:
         """The features of each user, in order; an unknown user has empty ones.
@@ -85,27 +88,25 @@ class FeatureReader:
             )
         ]
         return [
-            _features(user, *values, length=self.length)
-            for user, *values in zip(user_ids, *columns, strict=True)
+            self._features(user, *values) for user, *values in zip(user_ids, *columns, strict=True)
         ]
 
-
-def _features(
-    user: str,
-    items: list[str] | None,
-    times: list[int] | None,
-    seen: list[str] | None,
-    recent_items: list[str] | None,
-    recent_times: list[int] | None,
-    *,
-    length: int,
-) -> UserFeatures:
-    history, when = merge(
-        items or [], times or [], recent_items or [], recent_times or [], length=length
-    )
-    everything = {*(seen or []), *(items or []), *(recent_items or [])}
-    known = items is not None or recent_items is not None
-    return UserFeatures(user, history, when, everything, known)
+    def _features(
+        self,
+        user: str,
+        items: list[str] | None,
+        times: list[int] | None,
+        seen: list[str] | None,
+        recent_items: list[str] | None,
+        recent_times: list[int] | None,
+    ) -> UserFeatures:
+        known = items is not None or recent_items is not None
+        seen_items = {*(seen or []), *(items or []), *(recent_items or [])}
+        join = merge if self.has_times else append
+        history, when = join(
+            items or [], times or [], recent_items or [], recent_times or [], length=self.length
+        )
+        return UserFeatures(user, history, when, seen_items, known)
 
 
 def merge(
@@ -135,6 +136,27 @@ def merge(
     return [item for item, _ in events], [time for _, time in events]
 
 
+def append(
+    items: Sequence[str],
+    times: Sequence[int],
+    new_items: Sequence[str],
+    new_times: Sequence[int],
+    *,
+    length: int,
+) -> tuple[list[str], list[int]]:
+    """As `merge`, for data without times, whose "times" are positions that no push can know.
+
+    Pushed events follow the history; those that a run has read since are its last ones, so the
+    longest start of the new events that ends the history is left out.
+    """
+    items, new_items = list(items), list(new_items)
+    overlap = next(
+        (n for n in range(min(len(items), len(new_items)), 0, -1) if items[-n:] == new_items[:n]), 0
+    )
+    joined = [*items, *new_items[overlap:]], [*times, *new_times[overlap:]]
+    return joined[0][-length:], joined[1][-length:]
+
+
 def open_store(folder: Path) -> FeatureStore:
     """The Feast store of a folder with `feature_store.yaml`.
 
@@ -156,9 +178,13 @@ def load_config(folder: Path, **registry: Any) -> Any:
 
     A serving environment has no DuckDB and needs none: there the offline store is left out.
     """
+    text = os.path.expandvars((folder / CONFIG).read_text())
+    unset = re.findall(r"\$\{(\w+)\}", text)
+    if unset:
+        raise UsageError(f"{folder / CONFIG} needs the environment variable {unset[0]}")
     from feast import RepoConfig
 
-    tree = yaml.safe_load(os.path.expandvars((folder / CONFIG).read_text()))
+    tree = yaml.safe_load(text)
     tree["registry"] = {**tree["registry"], **registry}
     if importlib.util.find_spec("duckdb") is None:
         tree.pop("offline_store", None)

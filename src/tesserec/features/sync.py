@@ -6,24 +6,25 @@ import contextlib
 import io
 import json
 import logging
+import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute
 import pyarrow.parquet as pq
 from feast import FeatureStore
 
 from tesserec.artifacts import Artifact, write_atomic
-from tesserec.errors import ServingError, TesserecError
+from tesserec.data.compute import pc
+from tesserec.errors import ServingError
 from tesserec.features import apply, proof, publish
 from tesserec.features.state import STATE, hash_of, is_same_store, read_state
 from tesserec.features.store import SERVICE
 from tesserec.locks import exclusive
 
+LOCK = ".sync.lock"
 log = logging.getLogger(__name__)
-pc: Any = pyarrow.compute
 
 
 def sync(features: Artifact, folder: Path, template: Path, *, length: int) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def sync(features: Artifact, folder: Path, template: Path, *, length: int) -> di
     """
     folder.mkdir(parents=True, exist_ok=True)
     summary = features.read_json("summary.json")
-    with exclusive(folder / ".sync.lock", busy="another run fills the feature store", wait=True):
+    with exclusive(folder / LOCK, busy="another run fills the feature store", wait=True):
         text = apply.render(template, folder)
         publish.publish(features, folder)
         cuts = [cut for cut in summary["cuts"].values() if cut is not None]
@@ -56,6 +57,7 @@ def sync(features: Artifact, folder: Path, template: Path, *, length: int) -> di
             "features": features.key,
             "watermark": summary["watermark"],
             "history_length": length,
+            "has_times": summary["has_times"],
             "config": hash_of(text),
             "materialized": done,
         }
@@ -69,17 +71,26 @@ def sync(features: Artifact, folder: Path, template: Path, *, length: int) -> di
     }
 
 
-def materialize(store: FeatureStore, start: datetime, end: datetime) -> None:
+def materialize(folder: Path, start: datetime, end: datetime) -> None:
     """Copy the latest `user_history` row of each user within [start, end] to the online store.
 
-    An online row of a later event time stays, so an older snapshot loses nothing.
+    An online row of a later event time stays, so an older snapshot loses nothing. Readers and
+    writers of the store may go on meanwhile.
+
+    Raises:
+        ServingError: the online store did not take the rows.
     """
+    busy = "another run fills the feature store"
+    with exclusive(folder / LOCK, busy=busy, wait=True), apply.registry(folder) as store:
+        _materialize(store, start, end)
+
+
+def _materialize(store: FeatureStore, start: datetime, end: datetime) -> None:
     chatter = io.StringIO()  # Feast prints its progress; standard output belongs to the caller
     try:
-        with contextlib.redirect_stdout(chatter):
+        with contextlib.redirect_stdout(chatter), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of ibis, about its own DuckDB
             store.materialize(start_date=start, end_date=end, feature_views=["user_history"])
-    except TesserecError:
-        raise
     except Exception as error:  # Feast and its stores raise whatever their clients do
         raise ServingError(f"materializing user_history failed: {error}") from error
     log.debug("feast materialize: %s", chatter.getvalue())
@@ -94,7 +105,7 @@ def _materialize_pending(store: FeatureStore, folder: Path) -> list[str]:
     done = set(read_state(folder).get("materialized", [])) if is_same_store(folder) else set()
     span = _span([path for path in files if path.name not in done])
     if span:
-        materialize(store, *span)
+        _materialize(store, *span)
     return [path.name for path in files]
 
 
