@@ -171,8 +171,9 @@ class Exhaustive:
     ) -> tuple[np.ndarray, np.ndarray]:
         known = targets >= 0
         target = torch.from_numpy(np.where(known, targets, 0)).to(state.device)
-        flat = state.reshape(len(state), -1)
-        own = torch.stack([self._score_of(flat[i], target[i : i + 1])[0] for i in range(len(flat))])
+        # the diagonal of a full block, so that the same kernel rounds it as it rounds the others
+        table = state.reshape(len(state), -1).t().contiguous()
+        own = F.embedding_bag(self._index[target], table, mode="sum").diagonal()
         above = torch.zeros(len(state), dtype=torch.int64, device=state.device)
         seen_above = np.zeros(len(state), dtype=np.int64)
         for start in range(0, self.items, ITEM_BLOCK):
@@ -187,10 +188,6 @@ class Exhaustive:
         dropped = kept - seen_above
         itself = np.array([t in s for t, s in zip(targets.tolist(), seen, strict=True)], dtype=bool)
         return np.where(known, kept, 0), np.where(known & ~itself, dropped, 0)
-
-    def _score_of(self, flat: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Scores of single rows for one user, by the same kernel as `scores`, to the last bit."""
-        return F.embedding_bag(self._index[rows], flat[:, None].contiguous(), mode="sum")[:, 0]
 
 
 def top_k(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:

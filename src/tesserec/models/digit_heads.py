@@ -1,4 +1,4 @@
-"""The heads, cosine logits and cross-entropy of a block of RPG's digits, with a hand-written gradient.
+"""Heads, cosine logits and cross-entropy of a block of RPG digits, with the gradient by hand.
 
 Two thirds of a training step are spent here. Autograd walks the [J, T, K] logits some twenty times;
 by hand it is seven, and the gradient goes straight into the parameters' own buffers. A test holds

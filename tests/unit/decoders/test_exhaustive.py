@@ -1,0 +1,208 @@
+"""The exact decoder against brute force on small catalogues, with rules, ties and block edges."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tesserec.decoders import exhaustive
+from tesserec.decoders.constraints import Constraints, pack_bits, unpack_bits
+from tesserec.decoders.exhaustive import Exhaustive, top_k
+from tesserec.errors import TesserecError
+
+CODES = 4
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[np.ndarray, torch.Tensor, int, Constraints, int]:
+    """A catalogue, integer log-probabilities (so that ties abound and sums are exact), k, rules."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    items, digits = draw(st.integers(1, 30)), draw(st.integers(1, 4))
+    users = draw(st.integers(1, 5))
+    codes = rng.integers(0, CODES, (items, digits)).astype(np.uint8)
+    state = torch.from_numpy(-rng.integers(0, 4, (users, digits, CODES)).astype(np.float32))
+
+    def rows() -> np.ndarray:
+        return rng.integers(0, items, rng.integers(0, items + 1))
+
+    def some_rows() -> list[np.ndarray | None]:
+        return [rows() if rng.random() < 0.7 else None for _ in range(users)]
+
+    rules = Constraints(
+        allowed=pack_bits(rng.random(items) < 0.7) if draw(st.booleans()) else None,
+        deny=some_rows() if draw(st.booleans()) else None,
+        allow=some_rows() if draw(st.booleans()) else None,
+        quota=(pack_bits(rng.random(items) < 0.3), int(rng.integers(0, 5)))
+        if draw(st.booleans())
+        else None,
+        cap=(rng.integers(-1, 4, items).astype(np.int32), int(rng.integers(1, 4)))
+        if draw(st.booleans())
+        else None,
+    )
+    return codes, state, draw(st.integers(1, 12)), rules, draw(st.sampled_from([4, 7, 64]))
+
+
+def scores_of(codes: np.ndarray, state: torch.Tensor) -> np.ndarray:
+    table = state.numpy()
+    return np.stack([[sum(t[j, c] for j, c in enumerate(item)) for item in codes] for t in table])
+
+
+def candidates(scores: np.ndarray, user: int, rules: Constraints) -> list[int]:
+    """Allowed rows, best first."""
+    n = scores.shape[1]
+    allowed = np.ones(n, dtype=bool) if rules.allowed is None else unpack_bits(rules.allowed, 0, n)
+    deny = rules.deny[user] if rules.deny is not None else None
+    allow = rules.allow[user] if rules.allow is not None else None
+    open_rows = [
+        row
+        for row in range(n)
+        if allowed[row] and (deny is None or row not in deny) and (allow is None or row in allow)
+    ]
+    return sorted(open_rows, key=lambda row: (-scores[user, row], row))
+
+
+def capped(order: list[int], rules: Constraints, taken: list[int], limit: int) -> list[int]:
+    """Greedy down the list under the cap, after those already taken."""
+    group, cap = rules.cap if rules.cap is not None else (None, 0)
+    chosen = list(taken)
+    for row in order:
+        if len(chosen) == limit:
+            break
+        full = (
+            group is not None
+            and group[row] >= 0
+            and sum(group[c] == group[row] for c in chosen) >= cap
+        )
+        if row not in chosen and not full:
+            chosen.append(row)
+    return chosen
+
+
+def brute_force(scores: np.ndarray, user: int, k: int, rules: Constraints) -> list[int]:
+    """The rules of decoders/constraints.py, told another way: over whole lists, no early stop."""
+    order = candidates(scores, user, rules)
+    if rules.quota is None:
+        return capped(order, rules, [], k)
+    bits, need = rules.quota
+    member = unpack_bits(bits, 0, scores.shape[1])
+    need = min(need, k)
+    chosen: list[int] = []
+    for row in order:
+        free = k - len(chosen)
+        missing = max(need - sum(bool(member[c]) for c in chosen), 0)
+        if free > 0 and (member[row] or free > missing):
+            chosen = capped([row], rules, chosen, k)
+    if sum(bool(member[c]) for c in chosen) < need:
+        chosen = capped([r for r in order if member[r]], rules, [], need)
+    chosen = capped(order, rules, chosen, k)
+    return sorted(chosen, key=order.index)
+
+
+@settings(max_examples=300, deadline=None)
+@given(cases())
+def test_rank_is_brute_force(
+    case: tuple[np.ndarray, torch.Tensor, int, Constraints, int],
+) -> None:
+    codes, state, k, rules, block = case
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exhaustive, "ITEM_BLOCK", block)
+        patch.setattr(exhaustive, "USER_BLOCK", 2)
+        rows, scores = Exhaustive(codes, CODES).rank(state, k, rules)
+    truth = scores_of(codes, state)
+    assert rows.shape == scores.shape == (len(state), k)
+    for user in range(len(state)):
+        expected = brute_force(truth, user, k, rules)
+        assert rows[user].tolist() == expected + [-1] * (k - len(expected))
+        assert scores[user, : len(expected)].tolist() == truth[user, expected].tolist()
+        assert np.isneginf(scores[user, len(expected) :]).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(cases())
+def test_target_ranks_are_places_in_the_ranking(
+    case: tuple[np.ndarray, torch.Tensor, int, Constraints, int],
+) -> None:
+    codes, state, _, _, block = case
+    users, items = len(state), len(codes)
+    rng = np.random.default_rng(len(codes))
+    targets = rng.integers(-1, items, users)
+    seen = [np.unique(rng.integers(0, items, rng.integers(0, items + 1))) for _ in range(users)]
+    decoder = Exhaustive(codes, CODES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exhaustive, "ITEM_BLOCK", block)
+        patch.setattr(exhaustive, "USER_BLOCK", 2)
+        kept, dropped = decoder.target_ranks(state, targets, seen)
+    everything = decoder.rank(state, items)[0]
+    unseen = decoder.rank(state, items, Constraints(deny=seen))[0]
+    for user, target in enumerate(targets.tolist()):
+        for rank, order in ((kept[user], everything[user]), (dropped[user], unseen[user])):
+            place = np.flatnonzero(order == target) if target >= 0 else np.empty(0)
+            assert rank == (place[0] + 1 if len(place) else 0)
+
+
+@given(st.integers(1, 12), st.integers(0, 2**32 - 1))
+def test_top_k_takes_the_lower_place_among_equals(k: int, seed: int) -> None:
+    scores = torch.from_numpy(np.random.default_rng(seed).integers(0, 4, (3, 20)).astype("float32"))
+    best, order = top_k(scores, k)
+    for line in range(3):
+        expected = sorted(range(20), key=lambda i: (-float(scores[line, i]), i))[:k]
+        assert order[line].tolist() == expected
+        assert best[line].tolist() == scores[line, expected].tolist()
+
+
+def test_duplicate_codes_tie_by_row() -> None:
+    codes = np.array([[1, 2], [0, 0], [1, 2], [1, 2]], dtype=np.uint8)
+    state = torch.log_softmax(
+        torch.randn(1, 2, CODES, generator=torch.Generator().manual_seed(1)), -1
+    )
+    state[0, :, 1:3] += 9
+    rows, scores = Exhaustive(codes, CODES).rank(state, 3)
+    assert rows.tolist() == [[0, 2, 3]]
+    assert scores[0, 0] == scores[0, 1] == scores[0, 2]
+
+
+def test_scores_are_sums_of_log_probabilities() -> None:
+    rng = np.random.default_rng(2)
+    codes = rng.integers(0, 256, (500, 32)).astype(np.uint8)
+    state = torch.log_softmax(
+        torch.from_numpy(rng.normal(size=(70, 32, 256)).astype("float32")), -1
+    )
+    rows, scores = Exhaustive(codes, 256).rank(state, 500)
+    exact = state.double().numpy()[:, np.arange(32), codes].sum(-1)  # [70, 500]
+    np.testing.assert_allclose(scores, np.take_along_axis(exact, rows, 1), rtol=1e-5)
+    targets = rng.integers(0, 500, 70)
+    kept, _ = Exhaustive(codes, 256).target_ranks(state, targets, [np.array([], dtype=int)] * 70)
+    assert (rows[np.arange(70), kept - 1] == targets).all()
+
+
+@pytest.mark.parametrize(
+    ("rules", "part"),
+    [
+        (Constraints(allowed=np.zeros(9, dtype=np.uint8)), "allowed"),
+        (Constraints(quota=(np.zeros(1, dtype=np.int64), 1)), "quota"),
+        (Constraints(deny=[None]), "deny"),
+        (Constraints(allow=[None] * 3), "allow"),
+        (Constraints(cap=(np.zeros(3, dtype=np.int32), 1)), "cap"),
+    ],
+)
+def test_rules_of_another_size_are_refused(rules: Constraints, part: str) -> None:
+    decoder = Exhaustive(np.zeros((5, 2), dtype=np.uint8), CODES)
+    with pytest.raises(TesserecError, match=part):
+        decoder.rank(torch.zeros(2, 2, CODES), 1, rules)
+
+
+def test_bad_states_and_k_are_refused() -> None:
+    decoder = Exhaustive(np.zeros((5, 2), dtype=np.uint8), CODES)
+    with pytest.raises(TesserecError, match="not finite"):
+        decoder.rank(torch.full((1, 2, CODES), torch.nan), 1)
+    with pytest.raises(TesserecError, match="k is 0"):
+        decoder.rank(torch.zeros(1, 2, CODES), 0)
+
+
+def test_one_item_and_no_users() -> None:
+    decoder = Exhaustive(np.zeros((1, 2), dtype=np.uint8), CODES)
+    assert decoder.rank(torch.zeros(1, 2, CODES), 3)[0].tolist() == [[0, -1, -1]]
+    assert decoder.rank(torch.zeros(0, 2, CODES), 3)[0].shape == (0, 3)

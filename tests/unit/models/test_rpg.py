@@ -1,0 +1,169 @@
+"""RPG: packing changes nothing, the hand-written gradient is autograd's, files round-trip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tesserec.errors import ArtifactError, TesserecError
+from tesserec.models.packed import Batch, Packed, pack
+from tesserec.models.rpg import RPG, Shape
+from tesserec.training.packing import make_batch, windows
+
+ITEMS, DIGITS, SIZE = 40, 6, 16
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(5)
+
+
+def make_model(rng: np.random.Generator, **changes: Any) -> RPG:
+    """A small model whose heads have left their zero start."""
+    torch.set_num_threads(1)
+    codes = rng.integers(0, SIZE, (ITEMS, DIGITS)).astype(np.uint8)
+    settings: dict[str, Any] = {"dim": 24, "heads": 2, "ffn": 32, "dropout": 0.0} | changes
+    model = RPG(Shape(digits=DIGITS, codebook_size=SIZE, **settings), codes, seed=3)
+    generator = torch.Generator().manual_seed(4)
+    torch.nn.init.normal_(model.head_weight, std=0.3, generator=generator)
+    torch.nn.init.normal_(model.head_bias, std=0.3, generator=generator)
+    return model
+
+
+def gradients(model: RPG) -> dict[str, torch.Tensor]:
+    return {k: p.grad.clone() for k, p in model.named_parameters() if p.grad is not None}
+
+
+def padded(batch_of: list[np.ndarray]) -> Batch:
+    """One user a row, padded to 50: the layout of the released code, written independently."""
+    rows, width = len(batch_of), 50
+    items = torch.zeros(rows, width, dtype=torch.int64)
+    segments = torch.full((rows, width), -1, dtype=torch.int32)
+    positions = torch.arange(width).expand(rows, width)
+    at, targets = [], []
+    for row, events in enumerate(batch_of):
+        n = len(events) - 1
+        items[row, :n] = torch.from_numpy(events[:-1])
+        segments[row, :n] = row
+        at += [row * width + p for p in range(n)]
+        targets += events[1:].tolist()
+    return Batch(Packed(items, positions, segments), torch.tensor(at), torch.tensor(targets))
+
+
+@pytest.mark.parametrize("scale", ["sqrt", "mean"])
+def test_packed_equals_padded(rng: np.random.Generator, scale: str) -> None:
+    model = make_model(rng, item_scale=scale)
+    users = [rng.integers(0, ITEMS, n) for n in (2, 51, 7, 3, 3, 30, 12, 2)]
+    packed = make_batch(windows(users, 50), np.arange(len(users)))
+    losses, grads = [], []
+    for batch in (packed, padded(users)):
+        model.zero_grad()
+        loss = model.loss(batch, smoothing=0.1)
+        loss.backward()
+        losses.append(loss.item())
+        grads.append(gradients(model))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for name, grad in grads[0].items():
+        torch.testing.assert_close(grad, grads[1][name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_gradient_by_hand_is_that_of_autograd(rng: np.random.Generator, smoothing: float) -> None:
+    model = make_model(rng)
+    users = [rng.integers(0, ITEMS, n) for n in rng.integers(2, 90, 12)]
+    batch = make_batch(windows(users, 50), np.arange(12))
+    loss = model.loss(batch, smoothing)
+    loss.backward()
+    expected = gradients(model)
+    model.zero_grad()
+    assert model.backward(batch, smoothing).item() == pytest.approx(loss.item(), rel=1e-5)
+    for name, grad in gradients(model).items():
+        torch.testing.assert_close(grad, expected[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_bf16_gradient_is_close(rng: np.random.Generator) -> None:
+    model = make_model(rng)
+    users = [rng.integers(0, ITEMS, n) for n in rng.integers(2, 40, 12)]
+    batch = make_batch(windows(users, 50), np.arange(12))
+    loss = model.backward(batch, 0.1).item()
+    exact = gradients(model)
+    model.zero_grad()
+    assert model.backward(batch, 0.1, bf16=True).item() == pytest.approx(loss, rel=1e-2)
+    for name, grad in gradients(model).items():
+        assert (grad - exact[name]).norm() <= 0.05 * exact[name].norm() + 1e-7, name
+
+
+def test_loss_against_the_formula(rng: np.random.Generator) -> None:
+    """Mean over digits and targets of the cross-entropy of cosine / temperature, in plain numpy."""
+    model = make_model(rng)
+    events = rng.integers(0, ITEMS, 4)
+    batch = make_batch(windows([events], 50), np.arange(1))
+    table = model.state([events[:n] for n in (1, 2, 3)]).numpy()
+    codes = model.codes.numpy()[events[1:]]
+    picked = np.take_along_axis(table, codes[:, :, None], axis=2)
+    assert model.loss(batch).item() == pytest.approx(-picked.mean(), rel=1e-5)
+    np.testing.assert_allclose(np.exp(table).sum(-1), 1, rtol=1e-5)
+
+
+def test_released_initialisation_is_the_identity_head(rng: np.random.Generator) -> None:
+    codes = rng.integers(0, SIZE, (ITEMS, DIGITS)).astype(np.uint8)
+    model = RPG(Shape(digits=DIGITS, codebook_size=SIZE, dim=24, heads=2, ffn=32), codes, seed=1)
+    packed, starts = pack([np.array([3, 4])])
+    model.eval()
+    hidden = model.hidden(packed).flatten(0, 1)[starts[0] + 1]
+    unit = torch.nn.functional.normalize
+    expected = torch.einsum("d,mkd->mk", unit(hidden, dim=0), unit(model.tokens, dim=-1)) / 0.03
+    torch.testing.assert_close(
+        model.state([np.array([3, 4])])[0], expected.log_softmax(-1), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_state_depends_neither_on_company_nor_on_what_lies_beyond_50(
+    rng: np.random.Generator,
+) -> None:
+    model = make_model(rng, dropout=0.5).train()
+    histories = [rng.integers(0, ITEMS, n) for n in (1, 70, 50, 3, 9)]
+    together = model.state(histories)
+    assert model.training
+    for line, history in zip(together, histories, strict=True):
+        torch.testing.assert_close(model.state([history])[0], line, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(model.state([history[-50:]])[0], line, rtol=1e-4, atol=1e-4)
+
+
+def test_empty_history_is_refused_and_no_histories_are_fine(rng: np.random.Generator) -> None:
+    model = make_model(rng)
+    with pytest.raises(TesserecError, match="no known item"):
+        model.state([np.array([1]), np.array([], dtype=np.int64)])
+    assert model.state([]).shape == (0, DIGITS, SIZE)
+
+
+def test_save_and_load(rng: np.random.Generator, tmp_path: Path) -> None:
+    model = make_model(rng).eval()
+    codes = model.codes.numpy().astype(np.uint8)
+    model.save(tmp_path / "a")
+    model.save(tmp_path / "b")
+    for name in ("model.safetensors", "model.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    grown = np.concatenate([codes, codes[:3]])  # the code table may have grown since
+    loaded = RPG.load(tmp_path / "a", grown)
+    history = [np.array([1, 2, 3])]
+    assert torch.equal(loaded.state(history), model.state(history))
+
+
+def test_load_refuses_other_codes_and_damaged_files(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    model = make_model(rng)
+    model.save(tmp_path)
+    with pytest.raises(ArtifactError, match="digits"):
+        RPG.load(tmp_path, np.zeros((4, DIGITS + 1), dtype=np.uint8))
+    with pytest.raises(ArtifactError, match="code 200"):
+        RPG.load(tmp_path, np.full((4, DIGITS), 200, dtype=np.uint8))
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-40])
+    with pytest.raises(ArtifactError, match="no readable RPG model"):
+        RPG.load(tmp_path, np.zeros((4, DIGITS), dtype=np.uint8))

@@ -1,0 +1,156 @@
+"""Steps train and evaluate on a tiny learnable shop: files, reuse, going on after a stop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import save_file
+
+from tesserec.artifacts import Artifact, build
+from tesserec.config import RunConfig, from_dict
+from tesserec.errors import DataError
+from tesserec.steps import evaluate, train
+
+ITEMS, USERS = 40, 60
+CONFIG: dict = {
+    "encoder": {"pca_dim": 8},
+    "tokenizer": {"digits": 4, "codebook_size": 16},
+    "model": {"dim": 16, "heads": 2, "ffn": 16, "dropout": 0.1},
+    "training": {
+        "epochs": 15,
+        "batch_users": 8,
+        "learning_rate": 0.01,
+        "threads": 1,
+        "precision": "fp32",
+        "device": "cpu",
+    },
+    "evaluation": {"bootstrap": 100},
+}
+
+
+def config(**training: object) -> RunConfig:
+    return from_dict(CONFIG | {"training": CONFIG["training"] | training})
+
+
+def make(workdir: Path, kind: str, fill: Callable[[Path], None]) -> Artifact:
+    return build(workdir, kind, params={}, parents=(), version=1, make=fill)[0]
+
+
+def shop(workdir: Path, *, longest: int = 20) -> tuple[Artifact, Artifact]:
+    """Codes and features; each user walks over items in steps of three."""
+    rng = np.random.default_rng(1)
+    ids = [f"i{r}" for r in range(ITEMS)]
+    lengths = rng.integers(min(4, longest), longest + 1, USERS)
+    starts = rng.integers(0, ITEMS, USERS)
+    walks = [
+        [ids[(3 * n + s) % ITEMS] for n in range(k)] for k, s in zip(lengths, starts, strict=True)
+    ]
+
+    def codes(folder: Path) -> None:
+        table = rng.integers(0, 16, (ITEMS, 4)).astype(np.uint8)
+        save_file({"codes": table}, folder / "codes.safetensors")
+        trained = pa.array([True] * ITEMS)
+        pq.write_table(pa.table({"item_id": ids, "trained": trained}), folder / "item_ids.parquet")
+
+    def features(folder: Path) -> None:
+        for name in ("sequences", "item_profile"):
+            (folder / name).mkdir()
+        sequences = pa.table(
+            {
+                "user_id": [f"u{u:03d}" for u in range(USERS)],
+                "item_ids": walks,
+                "timestamps": [list(range(len(w))) for w in walks],
+            }
+        )
+        pq.write_table(sequences, folder / "sequences/part-0.parquet")
+        titles = [f"Title {r}" if r else None for r in range(ITEMS)]
+        profile = pa.table({"item_id": ids, "title": titles, "row": list(range(ITEMS))})
+        pq.write_table(profile, folder / "item_profile/part-0.parquet")
+        summary = {"cuts": {"train": None, "watermark": 99}, "has_times": True}
+        (folder / "summary.json").write_text(json.dumps(summary))
+
+    return make(workdir, "codes", codes), make(workdir, "features", features)
+
+
+def test_train_and_evaluate(tmp_path: Path) -> None:
+    codes, features = shop(tmp_path)
+    model = train.run(tmp_path, config(), codes, features)
+    assert sorted(model.manifest["files"]) == ["history.jsonl", "model.json", "model.safetensors"]
+    history = [json.loads(s) for s in model.file("history.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in history] == list(range(1, len(history) + 1))
+    assert set(history[1]) >= {"loss", "val_ndcg@10", "val_recall@50"}
+    assert not list((tmp_path / "checkpoints").glob("*"))
+    logs = tmp_path / "reports" / "logs" / f"model-{model.key}"
+    assert (logs / "speed.jsonl").is_file()
+
+    metrics = evaluate.run(tmp_path, config(), model, codes, features)
+    table = metrics.read_json("metrics.json")
+    assert table["users"] == USERS
+    assert table["kept"]["ndcg@10"] > 2 * table["baselines"]["popularity"]["kept"]["ndcg@10"]
+    users = pq.read_table(metrics.file("per_user.parquet"))
+    assert users.num_rows == USERS
+    ranks = users["rpg_rank_kept"].to_numpy()
+    assert np.mean((ranks > 0) & (ranks <= 10)) == pytest.approx(table["kept"]["recall@10"])
+    assert ranks.max() <= 50
+    for name in ("rpg", "popularity", "item_knn"):
+        assert users.schema.field(f"{name}_rank_dropped").type == pa.int32()
+    examples = metrics.read_json("examples.json")
+    assert len(examples) == 10
+    for example in examples:
+        shown = {r["item_id"] for r in example["recommendations"]}
+        assert len(shown) == 10
+        assert not shown & {h["item_id"] for h in example["history"]}
+    titles = {r["item_id"]: r["title"] for e in examples for r in e["recommendations"]}
+    assert all(t == (f"Title {i[1:]}" if i != "i0" else "i0") for i, t in titles.items())
+
+
+def test_equal_inputs_give_equal_contents_and_are_made_once(tmp_path: Path) -> None:
+    made = []
+    for name in ("a", "b"):
+        codes, features = shop(tmp_path / name)
+        model = train.run(tmp_path / name, config(epochs=2), codes, features)
+        made.append(model.content_hash)
+        stamp = model.file("manifest.json").stat().st_mtime_ns
+        again = train.run(tmp_path / name, config(epochs=2), codes, features)
+        assert again.file("manifest.json").stat().st_mtime_ns == stamp
+        metrics = evaluate.run(tmp_path / name, config(), model, codes, features)
+        made.append(metrics.content_hash)
+    assert made[:2] == made[2:]
+
+
+def test_a_stopped_training_goes_on(tmp_path: Path) -> None:
+    codes, features = shop(tmp_path / "whole")
+    whole = train.run(tmp_path / "whole", config(epochs=4), codes, features)
+    codes, features = shop(tmp_path / "stopped")
+    resumed_at: list[int] = []
+
+    class Stop(BaseException):
+        """Not an error that anybody handles."""
+
+    def stop(now: object) -> None:
+        if getattr(now, "step", 0) == 13:
+            raise Stop
+
+    def note(now: object) -> None:
+        resumed_at.append(getattr(now, "step", 0))
+
+    settings = config(epochs=4, checkpoint_s=0.0)  # the interval is not part of the key
+    with pytest.raises(Stop):
+        train.run(tmp_path / "stopped", settings, codes, features, on_progress=stop)
+    assert list((tmp_path / "stopped" / "checkpoints").glob("*/state.json"))
+    model = train.run(tmp_path / "stopped", settings, codes, features, on_progress=note)
+    assert resumed_at[0] == 14
+    assert model.content_hash == whole.content_hash
+
+
+def test_users_too_short_for_a_test_are_said(tmp_path: Path) -> None:
+    codes, features = shop(tmp_path, longest=2)
+    model = train.run(tmp_path, config(epochs=1), codes, features)
+    with pytest.raises(DataError, match="no user has a test target"):
+        evaluate.run(tmp_path, config(), model, codes, features)

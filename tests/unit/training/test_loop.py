@@ -1,0 +1,203 @@
+"""The loop: it learns, stops, keeps the best, reports, and goes on where it was killed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tesserec.artifacts import sha256_of
+from tesserec.config import TrainingConfig
+from tesserec.errors import TesserecError, UsageError
+from tesserec.models.rpg import RPG, Shape
+from tesserec.training.checkpoint import Checkpoints
+from tesserec.training.loop import Progress, device_of, fit, learning_rate, uses_bf16
+from tesserec.training.packing import Windows, windows
+
+ITEMS = 30
+
+
+def settings(**changes: Any) -> TrainingConfig:
+    base: dict[str, Any] = {
+        "epochs": 4,
+        "batch_users": 16,
+        "learning_rate": 0.01,
+        "threads": 1,
+        "precision": "fp32",
+        "device": "cpu",
+        "eval_every": 1,
+    }
+    return TrainingConfig(**(base | changes))
+
+
+def task() -> tuple[RPG, Windows]:
+    """Walks in steps of three: learnable."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 8, (ITEMS, 4)).astype(np.uint8)
+    walks = [(np.arange(n) * 3 + s) % ITEMS for n, s in rng.integers((2, 0), (60, ITEMS), (90, 2))]
+    shape = Shape(digits=4, codebook_size=8, dim=16, heads=2, ffn=16, dropout=0.2)
+    return RPG(shape, codes, seed=1), windows(walks, 50)
+
+
+def test_golden_loss_of_20_steps() -> None:
+    """A refactoring must not move it (fp32, one thread; the tolerance is for other processors)."""
+    model, data = task()
+    losses: dict[int, float] = {}
+
+    def note(now: Progress) -> None:
+        losses.setdefault(now.step, now.loss)
+
+    fit(model, data, settings(), seed=1, on_progress=note)
+    assert losses[20] == pytest.approx(2.094984233379364, rel=1e-4)
+
+
+def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
+    model, data = task()
+    values = iter([0.1, 0.3, 0.2, 0.2, 0.2, 0.9])
+    kept: list[torch.Tensor] = []
+
+    def validate(now: RPG) -> dict[str, float]:
+        kept.append(now.tokens.detach().clone())
+        return {"ndcg@10": next(values)}
+
+    config = settings(epochs=9, patience=3)
+    history = fit(model, data, config, seed=1, validate=validate, logs=tmp_path / "logs")
+    assert [line["epoch"] for line in history] == [1, 2, 3, 4, 5]  # three without gain
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert torch.equal(model.tokens, kept[1])
+    assert not model.training
+    speeds = [json.loads(s) for s in (tmp_path / "logs" / "speed.jsonl").read_text().splitlines()]
+    assert [s["epoch"] for s in speeds] == [1, 2, 3, 4, 5]
+    assert list((tmp_path / "logs").glob("events.out.tfevents*"))
+
+
+def test_equal_seeds_give_equal_weights_and_leave_the_callers_random_state() -> None:
+    runs = []
+    for seed in (7, 7, 8):
+        model, data = task()
+        before = torch.random.get_rng_state()
+        history = fit(model, data, settings(), seed=seed)
+        assert torch.equal(torch.random.get_rng_state(), before)
+        runs.append((model.tokens.detach(), history))
+    assert torch.equal(runs[0][0], runs[1][0])
+    assert runs[0][1] == runs[1][1]
+    assert not torch.equal(runs[0][0], runs[2][0])
+
+
+def test_progress_counts_to_the_end() -> None:
+    model, data = task()
+    seen: list[Progress] = []
+    fit(model, data, settings(epochs=2), seed=1, on_progress=seen.append)
+    assert seen[-1].step == seen[-1].steps == 14
+    assert seen[-1].epoch == seen[-1].epochs == 2
+    assert all(math.isfinite(p.loss) and p.rows_per_s > 0 and p.seconds_left >= 0 for p in seen)
+
+
+def test_learning_rate_warms_up_then_falls_to_zero() -> None:
+    config = settings(learning_rate=1.0, warmup_steps=10)
+    rates = [learning_rate(config, step, 100) for step in range(100)]
+    assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert rates[10] == 1.0
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
+    assert rates[-1] < 1e-3
+    assert learning_rate(config, 4, 20) == 1.0  # at most a fifth of a short run
+    assert learning_rate(config, 0, 1) == 1.0
+
+
+def test_nothing_to_train_on_and_divergence_are_said() -> None:
+    model, _ = task()
+    with pytest.raises(TesserecError, match="nothing to train on"):
+        fit(model, windows([np.array([1])], 50), settings(), seed=1)
+    model, data = task()
+    with torch.no_grad():
+        model.tokens[0, 0, 0] = torch.nan
+    with pytest.raises(TesserecError, match=r"lower training\.learning_rate"):
+        fit(model, data, settings(), seed=1)
+
+
+def test_device_and_precision() -> None:
+    cpu = torch.device("cpu")
+    assert uses_bf16(settings(precision="bf16"), cpu)
+    assert not uses_bf16(settings(precision="fp32"), cpu)
+    assert device_of(settings(device="cpu")) == cpu
+    if not torch.cuda.is_available():
+        assert device_of(settings(device="auto")) == cpu
+        with pytest.raises(UsageError, match="no CUDA device"):
+            device_of(settings(device="cuda"))
+
+
+def test_a_checkpoint_of_another_training_or_a_damaged_one_is_not_used(tmp_path: Path) -> None:
+    model, data = task()
+    fit(model, data, settings(), seed=1, checkpoints=Checkpoints(tmp_path, recipe="a", every_s=0))
+    assert Checkpoints(tmp_path, recipe="a", every_s=0).load() is not None
+    assert Checkpoints(tmp_path, recipe="b", every_s=0).load() is None
+    assert len(list(tmp_path.glob("step-*.safetensors"))) == 1  # older ones are gone
+    weights = next(tmp_path.glob("step-*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert Checkpoints(tmp_path, recipe="a", every_s=0).load() is None
+    assert Checkpoints(tmp_path / "none", recipe="a", every_s=0).load() is None
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
+    model, data = task()
+    checkpoints = Checkpoints(tmp_path, recipe="a", every_s=1e9)
+    history = fit(model, data, settings(), seed=1, checkpoints=checkpoints)
+    again, _ = task()
+    steps: list[Progress] = []
+    resumed = fit(
+        again, data, settings(), seed=1, checkpoints=checkpoints, on_progress=steps.append
+    )
+    assert resumed == history
+    assert steps == []
+    assert torch.equal(again.tokens, model.tokens)
+
+
+TRAINING = Path(__file__).with_name("training_to_kill.py")
+
+
+def train(folder: Path, *, wait: bool = True) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, str(TRAINING), str(folder)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    if wait:
+        assert process.wait(120) == 0
+    return process
+
+
+def test_killed_again_and_again_it_ends_with_the_same_weights(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    train(whole)
+    killed, kills = tmp_path / "killed", 0
+    rng = np.random.default_rng(3)
+    while not (killed / "model.safetensors").exists():
+        process = train(killed, wait=False)
+        deadline = time.monotonic() + 60
+        state, start = killed / "checkpoints" / "state.json", stamp(killed)
+        while stamp(killed) == start and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)  # until it has got on at least one checkpoint
+        time.sleep(float(rng.uniform(0, 0.05)))
+        if process.poll() is None and kills < 2:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait(120)
+        assert state.exists()
+    assert kills == 2
+    for name in ("model.safetensors", "history.json"):
+        assert sha256_of(killed / name) == sha256_of(whole / name), name
+
+
+def stamp(folder: Path) -> float:
+    state = folder / "checkpoints" / "state.json"
+    return state.stat().st_mtime_ns if state.exists() else 0.0
