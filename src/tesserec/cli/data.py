@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TransferSpeedColumn,
+)
 
 from tesserec.cli.main import common
 from tesserec.cli.output import Output
@@ -24,7 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     make.add_argument("--users", type=int, default=3000)
     make.add_argument("--items", type=int, default=1200)
     make.add_argument("--seed", type=int, default=1)
-    make.add_argument("--dirty", action="store_true", help="add rows that break the contract")
+    make.add_argument("--dirty", type=float, default=0.0, help="share of bad rows, up to 0.5")
     common(make, workdir=False)
     fetch = actions.add_parser(
         "fetch", help="download a public data set, or a URL", epilog=EXAMPLES
@@ -33,7 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "name", help="amazon2014/CATEGORY, amazon2023/CATEGORY, ml-100k, ... or a URL"
     )
     fetch.add_argument("path", type=Path, help="folder to write")
-    fetch.add_argument("--sha256", help="what the file must hash to (a URL only)")
+    fetch.add_argument("--sha256", help="what the file must hash to")
     common(fetch, workdir=False)
 
 
@@ -55,8 +63,11 @@ def execute(options: argparse.Namespace, out: Output) -> int:
     return 0
 
 
-def _fetch(options: argparse.Namespace, out: Output) -> dict[str, object]:
-    from tesserec.data.fetch import fetch
+def _fetch(options: argparse.Namespace, out: Output) -> dict[str, Any]:
+    """Download, then count what came, where the form is known."""
+    from tesserec.config import DataConfig
+    from tesserec.data.fetch import fetch, source_of
+    from tesserec.data.ingest import describe
 
     columns = (
         TextColumn("{task.description}"),
@@ -65,10 +76,17 @@ def _fetch(options: argparse.Namespace, out: Output) -> dict[str, object]:
         TransferSpeedColumn(),
     )
     with Progress(*columns, console=out.errors, transient=True) as bar:
-        tasks: dict[str, object] = {}
+        tasks: dict[str, TaskID] = {}
 
         def progress(name: str, done: int, total: int | None) -> None:
-            task = tasks.setdefault(name, bar.add_task(name, total=total))
-            bar.update(task, completed=done, total=total)  # pyright: ignore[reportArgumentType]
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done, total=total)
 
-        return fetch(options.name, options.path, sha256=options.sha256, progress=progress)
+        got = fetch(options.name, options.path, sha256=options.sha256, progress=progress)
+    source = source_of(options.name)
+    counts: dict[str, Any] = {"users": None, "items": None, "interactions": None}
+    if source:
+        counts = describe(DataConfig(source=source, path=str(got["path"])))
+        counts = {name: counts[name] for name in ("users", "items", "interactions")}
+    return {"path": str(got["path"]), **counts, "bytes": got["bytes"], "sha256": got["sha256"]}

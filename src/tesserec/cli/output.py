@@ -68,7 +68,7 @@ def metric_table(out: Output, metrics: Mapping[str, Any]) -> None:
             interval = "" if low is None else f"{low:.4f} {high:.4f}"
             rows.append([name, protocol, *[f"{figures[m]:.4f}" for m in METRICS], interval])
     out.table(
-        f"Recall and NDCG, {metrics['users']:,} test users, full ranking, seen items kept or dropped",
+        f"Recall and NDCG, {metrics['users']:,} test users, full ranking, seen kept or dropped",
         ["model", "seen", *SHORT, "N@10 95 %"],
         rows,
     )
