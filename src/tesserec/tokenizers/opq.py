@@ -59,8 +59,8 @@ class OPQ:
                 len(x), self.codebook_size, centres,
             )  # fmt: skip
         seed = int(rng.integers(1, 2**31 - 1))
-        random_rotation = _orthogonal(x.shape[1], rng)
         with _one_thread() as faiss:
+            random_rotation = _orthogonal(x.shape[1], rng)
             self.rotation, start = _learn_rotation(
                 faiss, x, random_rotation, self.digits, centres, self.iterations, seed
             )
@@ -210,14 +210,16 @@ def _learn_centres(
 
 @contextmanager
 def _one_thread() -> Iterator[Any]:
-    """faiss with one thread: sums in one order, whatever the machine's load or core count."""
+    """faiss, while it and BLAS have one thread: sums in one order, whatever the core count."""
     try:
         import faiss
+        from threadpoolctl import threadpool_limits
     except ModuleNotFoundError:
         raise need("faiss", "train") from None
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
-        yield faiss
+        with threadpool_limits(1):
+            yield faiss
     finally:
         faiss.omp_set_num_threads(before)
