@@ -48,7 +48,7 @@ def execute(options: argparse.Namespace, out: Output) -> int:
 def _list(workdir: Any, options: argparse.Namespace, out: Output) -> int:
     from tesserec.release import list_releases
 
-    releases = list_releases(workdir)[::-1]
+    releases = list_releases(workdir)
     out.result({"releases": releases})
     if not releases:
         out.line(f"no releases in {workdir} yet; make one with: tesserec run CONFIG.yaml")

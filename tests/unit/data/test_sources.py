@@ -222,3 +222,19 @@ def test_amazon_files_that_are_not_alone_must_be_named(ingest: Any, tmp_path: Pa
     with pytest.raises(UsageError, match=r"several: reviews_X.json.gz, reviews_X_5.json.gz"):
         ingest(data)
     assert ingest({**data, "interactions": "reviews_X_5.json.gz"}).column("item_id") == ["a"]
+
+
+def test_one_file_holds_both_tables_and_an_items_first_row_counts(
+    ingest: Any, tmp_path: Path
+) -> None:
+    text = "who,what,when,name\nann,p1,1,Tea pot\nbob,p1,2,Teapot\nann,p2,3,Cup\n,p3,4,Lost\n"
+    (tmp_path / "both.csv").write_text(text)
+    columns = {
+        "interactions": {"user_id": "who", "item_id": "what", "timestamp": "when"},
+        "items": {"item_id": "what", "title": "name"},
+    }
+    names = {"interactions": "both.csv", "items": "both.csv"}
+    raw = ingest({"source": "folder", "path": str(tmp_path), "columns": columns, **names})
+    assert raw.items["title"].to_pylist() == ["Tea pot", "Cup", "Lost"]
+    assert raw.column("item_id") == ["p1", "p1", "p2"]
+    assert [row["reason"] for row in raw.quarantine] == ["no user_id"]

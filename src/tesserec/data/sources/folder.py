@@ -5,8 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from tesserec.config import DataConfig
 from tesserec.data.records import INTERACTION_COLUMNS, ITEM_COLUMNS, Chunk
@@ -47,8 +51,8 @@ class Folder:
         return [*self._interactions, *self._items]
 
     def items(self) -> Iterator[Chunk]:
-        for path in self._items:
-            yield from self._read(path, "items", ("item_id",))
+        chunks = (c for path in self._items for c in self._read(path, "items", ("item_id",)))
+        yield from _first_of_each(chunks) if self._items == self._interactions else chunks
 
     def interactions(self) -> Iterator[Chunk]:
         for path in self._interactions:
@@ -77,6 +81,17 @@ def kind_of(path: Path) -> str:
     if kind is None:
         raise UsageError(f"{path.name} is of no known kind; use one of {', '.join(KINDS)}, or .gz")
     return kind
+
+
+def _first_of_each(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """One file holds both tables, an item described in each of its rows: its first row counts."""
+    seen: set[Any] = set()
+    for chunk in chunks:
+        ids = chunk.table["item_id"].to_pylist()
+        first = [not (i is None or i in seen or seen.add(i)) for i in ids]
+        yield replace(
+            chunk, table=chunk.table.filter(pa.array(first)), rows=chunk.rows[np.array(first, bool)]
+        )
 
 
 def _names(config: DataConfig, table: str, ours: Sequence[str]) -> dict[str, str]:
