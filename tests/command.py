@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TINY = {
     "name": "tiny",
-    "data": {"source": "generated", "generated_users": 400, "generated_items": 150},
+    "data": {"source": "generated", "generated_users": 600, "generated_items": 150},
     "encoder": {"pca_dim": 32, "lsa_dim": 48},
     "tokenizer": {"digits": 8, "codebook_size": 16, "iterations": 5},
     "model": {"dim": 32, "heads": 2, "ffn": 64, "dropout": 0.1},
