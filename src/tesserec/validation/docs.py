@@ -42,6 +42,7 @@ _REMOTE = re.compile(r"<(?:link|img)\b[^>]*?(?:href|src)=\"https?://[^>]*?/?>", 
 def tidy_site(site: Path, gate: str, passed: Mapping[str, bool]) -> dict[str, str]:
     """Clean the pages below `site`, write its index; returns table -> page, relative to `site`."""
     shutil.rmtree(site / "static", ignore_errors=True)
+    site.mkdir(parents=True, exist_ok=True)
     pages: dict[str, str] = {}
     for page in sorted(site.rglob("*.html")):
         page.write_text(_clean(page.read_text()))

@@ -120,7 +120,8 @@ def codebook_facts(table: np.ndarray, size: int) -> dict[str, Any]:
         counts = np.bincount(table[:, digit].astype(np.int64))
         share = counts[counts > 0] / len(table)
         used.append(len(share))
-        entropy.append(float(-(share * np.log2(share)).sum() / max(np.log2(possible), 1e-9)))
+        bits = float((share * np.log2(1 / share)).sum())
+        entropy.append(bits / max(float(np.log2(possible)), 1e-9))
     return {
         "digit": np.arange(table.shape[1]),
         "used": used,

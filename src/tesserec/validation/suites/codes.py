@@ -19,7 +19,7 @@ def codes(
             gxe.ExpectColumnValuesToBeUnique(column="item_id", severity="critical"),
             gxe.ExpectColumnValuesToMatchRegex(
                 column="sid_key",
-                regex=rf"^\d+(-\d+){{{digits - 1}}}$",
+                regex=rf"^\d+(?:-\d+){{{digits - 1}}}$",
                 severity="critical",
             ),
             between("digits", digits, digits),
