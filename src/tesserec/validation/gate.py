@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tesserec.errors import UsageError, need
+from tesserec.errors import UsageError
 from tesserec.validation.docs import tidy_site
+from tesserec.validation.library import great_expectations
 from tesserec.validation.suites import SUITES, Suite
 from tesserec.validation.verdict import Verdict
 
@@ -80,17 +80,10 @@ def _refuse_arrays(table: str, frame: pd.DataFrame) -> None:
 
 
 def _context(site: Path) -> Any:
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    # Importing it logs a hundred INFO lines of its own making; warnings still reach stderr.
-    logging.getLogger("great_expectations").propagate = False
-    try:
-        import great_expectations as gx
-        from great_expectations.data_context.types.base import ProgressBarsConfig
-    except ModuleNotFoundError as error:
-        raise need("great_expectations", "validate") from error
-
+    gx = great_expectations()
+    base = great_expectations(".data_context.types.base")
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    context.variables.progress_bars = base.ProgressBarsConfig(globally=False)
     for name, other in dict(context.variables.data_docs_sites or {}).items():
         context.delete_data_docs_site(name)
         shutil.rmtree(other["store_backend"]["base_directory"], ignore_errors=True)
@@ -109,16 +102,14 @@ def _context(site: Path) -> Any:
 
 
 def _actions() -> list[Any]:
-    from great_expectations.checkpoint.actions import UpdateDataDocsAction
-
-    return [UpdateDataDocsAction(name="docs", site_names=[SITE])]
+    actions = great_expectations(".checkpoint.actions")
+    return [actions.UpdateDataDocsAction(name="docs", site_names=[SITE])]
 
 
 def _check(context: Any, gate: str, table: str, frame: pd.DataFrame, suite: Suite) -> Any:
     """Run one suite on one table; the result as plain JSON types."""
-    import great_expectations as gx
-    from great_expectations.core.run_identifier import RunIdentifier
-
+    gx = great_expectations()
+    runs = great_expectations(".core.run_identifier")
     source = context.data_sources.add_pandas(table)
     batch = source.add_dataframe_asset("rows").add_batch_definition_whole_dataframe("all")
     rules = context.suites.add(gx.ExpectationSuite(name=table, expectations=suite.expectations))
@@ -139,7 +130,7 @@ def _check(context: Any, gate: str, table: str, frame: pd.DataFrame, suite: Suit
     )
     run = checkpoint.run(
         batch_parameters={"dataframe": frame},
-        run_id=RunIdentifier(run_name=gate, run_time=NO_TIME),
+        run_id=runs.RunIdentifier(run_name=gate, run_time=NO_TIME),
     )
     (result,) = run.run_results.values()
     return result.to_json_dict()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from tesserec.validation.library import great_expectations
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,8 @@ class Suite:
 
 
 def expectations() -> Any:
-    """Great Expectations' classes; the import takes 5 s, so it happens when a suite is built."""
-    return importlib.import_module("great_expectations.expectations")
+    """Great Expectations' classes of expectations."""
+    return great_expectations(".expectations")
 
 
 def start(columns: Sequence[str], min_rows: int, *, max_rows: int | None = None) -> list[Any]:
