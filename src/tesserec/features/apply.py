@@ -77,14 +77,16 @@ def apply(store: FeatureStore, definitions: Path, folder: Path) -> str:
         UsageError: the service is in the registry with another schema; services are versioned.
     """
     objects = load_definitions(definitions, folder / OFFLINE)
-    before = _known_hash(store)
-    store.apply(objects, partial=True)
-    after = schema_hash(store)
+    named = [o for o in objects if isinstance(o, FeatureService) and o.name == SERVICE]
+    if not named:
+        raise UsageError(f"{definitions} defines no feature service {SERVICE}")
+    before, after = _known_hash(store), schema_hash(named[0])
     if before and before != after:
         raise UsageError(
             f"the definitions change the schema of {SERVICE} ({before} -> {after}); releases name "
             "it by that schema: add a new service beside it instead of editing it"
         )
+    store.apply(objects, partial=True)
     return after
 
 
@@ -124,6 +126,6 @@ def _known_hash(store: FeatureStore) -> str | None:
     from feast.errors import FeatureServiceNotFoundException
 
     try:
-        return schema_hash(store)
+        return schema_hash(store.get_feature_service(SERVICE))
     except (FeatureServiceNotFoundException, FileNotFoundError):
         return None

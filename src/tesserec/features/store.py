@@ -22,7 +22,7 @@ from tesserec.errors import ServingError, UsageError, need
 from tesserec.features.state import CONFIG, read_state
 
 if TYPE_CHECKING:
-    from feast import FeatureStore
+    from feast import FeatureService, FeatureStore
 
 SERVICE = "recommend_v1"
 HISTORY_LENGTH = 50
@@ -56,7 +56,7 @@ class FeatureReader:
         self.service = service
         self._store = open_store(self.folder)
         self._feature_service = _service(self._store, service, self.folder)
-        self.schema_hash = schema_hash(self._store, service)
+        self.schema_hash = schema_hash(self._feature_service)
         state = read_state(self.folder)
         self.length: int = state.get("history_length", HISTORY_LENGTH)
         self.has_times: bool = state.get("has_times", True)
@@ -193,13 +193,13 @@ def load_config(folder: Path, **registry: Any) -> Any:
     return config
 
 
-def schema_hash(store: FeatureStore, service: str = SERVICE) -> str:
+def schema_hash(service: FeatureService) -> str:
     """16 hex digits over the service's name, views, features and types."""
     views = []
-    for projection in store.get_feature_service(service).feature_view_projections:
+    for projection in service.feature_view_projections:
         fields = [[f.name, f.dtype.to_value_type().name] for f in projection.features]
         views.append([projection.name, sorted(fields)])
-    text = json.dumps([service, sorted(views)])
+    text = json.dumps([service.name, sorted(views)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

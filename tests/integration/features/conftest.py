@@ -67,19 +67,35 @@ def config(
     return from_dict({"feature_store": request.param, "split": {"protocol": "time"}})
 
 
+@pytest.fixture(scope="session")
+def kept() -> dict[tuple[Event, ...], Path]:
+    """Features that a test of this session has made."""
+    return {}
+
+
 @pytest.fixture
-def make_features(tmp_path: Path, config: RunConfig) -> Callable[[list[Event]], Artifact]:
-    """The features artefact of some events."""
+def make_features(
+    tmp_path: Path, config: RunConfig, kept: dict[tuple[Event, ...], Path]
+) -> Callable[[list[Event]], Artifact]:
+    """The features artefact of some events; Beam makes it once a session."""
 
     def make(events: list[Event]) -> Artifact:
-        return features.run(tmp_path, config, raw_artifact(tmp_path, events, catalogue(40)))
+        raw = raw_artifact(tmp_path, events, catalogue(40))
+        if tuple(events) in kept:
+            source = kept[tuple(events)]
+            shutil.copytree(source, tmp_path / "artifacts" / source.name, dirs_exist_ok=True)
+        artifact = features.run(tmp_path, config, raw)
+        kept[tuple(events)] = artifact.path
+        return artifact
 
     return make
 
 
 @pytest.fixture
 def events() -> list[Event]:
-    return random_events(USERS, 40, 70)
+    """Shuffled events of some users; one of them comes after every cut."""
+    found = random_events(USERS, 40, 70)
+    return [*found, ("zoe", "i1", max(t for _, _, t, _ in found if t is not None), 0)]
 
 
 @pytest.fixture

@@ -110,12 +110,15 @@ def test_threads_of_one_process_lose_no_event(tmp_path: Path, made: Artifact) ->
     assert found.times[-20:] == [FIRST + n for n in range(20)]
 
 
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param("feature_store.cluster.yaml", marks=pytest.mark.redis)],
+    indirect=True,
+)
 def test_a_writer_whose_lock_ran_out_merges_again(
-    tmp_path: Path, config: RunConfig, made: Artifact, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, made: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On Redis a lock ends after a time; a write that outlived it may have lost another's."""
-    if config.feature_store == "feature_store.yaml":
-        pytest.skip("a file lock lasts as long as its holder")
     monkeypatch.setattr(push_module, "REDIS_LOCK_S", 2)
     write, calls = push_module._write, []
 
