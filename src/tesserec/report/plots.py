@@ -119,8 +119,17 @@ def _ink(axes: Axes) -> None:
 
 
 def _legend(axes: Axes) -> None:
-    legend = axes.legend(frameon=False, fontsize=9, labelcolor=INK)
-    legend.set_zorder(5)
+    axes.legend(
+        frameon=False,
+        fontsize=8,
+        labelcolor=INK,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=4,
+        columnspacing=1.2,
+        handlelength=1.6,
+        borderaxespad=0.2,
+    )
 
 
 def _uri(figure: Figure) -> str:

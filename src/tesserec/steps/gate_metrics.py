@@ -14,7 +14,7 @@ from tesserec.errors import ArtifactError
 if TYPE_CHECKING:
     import numpy as np
 
-VERSION = 1
+VERSION = 2
 log = logging.getLogger(__name__)
 
 
@@ -83,7 +83,7 @@ def _make(
         frequency, length = table["target_freq"].to_numpy(), table["history_length"].to_numpy()
         frames = {
             "against_promoted": differences.against_promoted(ours, kept, **shared),
-            "slices": differences.slices(ours, kept, frequency, length),
+            "slices": differences.slices(ours, kept, frequency, length, **shared),
         }
         settings = {
             "against_promoted": {"max_loss": config.gates.max_loss},

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LENGTH_BINS = (("1-4", 4), ("5-9", 9), ("10-19", 19), ("20-49", 49), ("50+", None))
-MIN_SLICE_USERS = 50  # in a smaller slice chance alone moves the metric by more than the bound
+MIN_SLICE_USERS = 50  # drawing again from fewer says little about chance
 CUTOFF = 10
 
 
@@ -42,24 +42,30 @@ def against_promoted(
     model: np.ndarray, promoted: np.ndarray, *, resamples: int, seed: int
 ) -> pd.DataFrame:
     """One row for the suite of that name: Recall@10 from kept ranks [U] of both."""
-    both = np.stack([recall(model, CUTOFF), recall(promoted, CUTOFF)], axis=1)
-    draws = resampled_means(both, resamples, seed)
-    losses = [relative(a, b) for a, b in draws.tolist()]
-    edges = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    ours, theirs = _mean(both[:, 0]), _mean(both[:, 1])
+    ours, theirs = recall(model, CUTOFF), recall(promoted, CUTOFF)
     return _frame(
-        users=len(both),
-        model=ours,
-        promoted=theirs,
-        relative=relative(ours, theirs),
-        interval=np.quantile(losses, edges).tolist(),
+        users=len(ours),
+        model=_mean(ours),
+        promoted=_mean(theirs),
+        relative=relative(_mean(ours), _mean(theirs)),
+        interval=_relative_interval(ours, theirs, resamples, seed),
     )
 
 
 def slices(
-    model: np.ndarray, promoted: np.ndarray, frequency: np.ndarray, history_length: np.ndarray
+    model: np.ndarray,
+    promoted: np.ndarray,
+    frequency: np.ndarray,
+    history_length: np.ndarray,
+    *,
+    resamples: int,
+    seed: int,
 ) -> pd.DataFrame:
-    """One row for each slice that has users: Recall@10 from kept ranks [U] of both."""
+    """One row for each slice that has users: Recall@10 from kept ranks [U] of both.
+
+    `judged` is the relative change, or 0 where it may be chance: the slice is small, or the
+    interval reaches 0. A dozen slices of some hits each would otherwise refuse equal models.
+    """
     import pandas as pd
 
     ours, theirs = recall(model, CUTOFF), recall(promoted, CUTOFF)
@@ -70,6 +76,8 @@ def slices(
             continue
         a, b = _mean(ours[chosen]), _mean(theirs[chosen])
         change = relative(a, b)
+        low, high = _relative_interval(ours[chosen], theirs[chosen], resamples, seed)
+        certain = users >= MIN_SLICE_USERS and high < 0
         rows.append(
             {
                 "by": by,
@@ -78,7 +86,9 @@ def slices(
                 "model": a,
                 "promoted": b,
                 "relative": change,
-                "judged": change if users >= MIN_SLICE_USERS else 0.0,
+                "low": low,
+                "high": high,
+                "judged": change if certain else 0.0,
             }
         )
     return pd.DataFrame(rows)
@@ -87,6 +97,15 @@ def slices(
 def relative(ours: float, theirs: float) -> float:
     """(ours - theirs) / theirs; nothing can be lost against zero."""
     return (ours - theirs) / theirs if theirs > 0 else 0.0
+
+
+def _relative_interval(
+    ours: np.ndarray, theirs: np.ndarray, resamples: int, seed: int
+) -> tuple[float, float]:
+    draws = resampled_means(np.stack([ours, theirs], axis=1), resamples, seed)
+    changes = [relative(a, b) for a, b in draws.tolist()]
+    low, high = np.quantile(changes, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def _slices(

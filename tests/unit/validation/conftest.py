@@ -74,7 +74,8 @@ def good_tables() -> dict[str, pd.DataFrame]:
         },
         "slices": {
             "by": "history_length", "bin": ["1-4", "5-9"], "users": [60, 9], "model": 0.3,
-            "promoted": 0.3, "relative": [-0.04, -0.04], "judged": [-0.04, 0.0],
+            "promoted": 0.3, "relative": [-0.04, -0.04], "low": -0.06, "high": -0.01,
+            "judged": [-0.04, 0.0],
         },
     }  # fmt: skip
     return {name: pd.DataFrame(columns) for name, columns in frames.items()}

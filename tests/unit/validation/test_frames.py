@@ -73,14 +73,15 @@ def test_without_users_nothing_is_known() -> None:
         assert row["users"] == 0 and row["low"] is None and row["high"] is None
 
 
-def test_slices_judge_only_where_users_are_enough() -> None:
-    ours = np.array([0] * 60 + [0] * 9)
-    theirs = np.array([1] * 60 + [1] * 9)
-    frequency = np.array([3] * 60 + [30] * 9)
-    found = differences.slices(ours, theirs, frequency, np.full(69, 7))
+def test_slices_judge_what_cannot_be_chance() -> None:
+    """60 users all lost; 9 users all lost; 100 users of whom one more is lost than won."""
+    theirs = np.array([1] * 69 + [1, 1, 0] + [0] * 97)
+    ours = np.array([0] * 69 + [0, 0, 1] + [0] * 97)
+    frequency = np.array([3] * 60 + [30] * 9 + [8] * 100)
+    length = np.full(169, 7)
+    found = differences.slices(ours, theirs, frequency, length, resamples=200, seed=1)
     by_bin = found.set_index(["by", "bin"])
     name = "target_training_frequency"
-    assert by_bin.loc[(name, "1-5"), "judged"] == -1.0
-    assert by_bin.loc[(name, "21+"), "judged"] == 0.0
-    assert by_bin.loc[(name, "21+"), "relative"] == -1.0
-    assert by_bin.loc[("history_length", "5-9"), "users"] == 69
+    assert by_bin["judged"].loc[name].to_dict() == {"1-5": -1.0, "6-10": 0.0, "21+": 0.0}
+    assert by_bin["relative"].loc[name].to_dict() == {"1-5": -1.0, "6-10": -0.5, "21+": -1.0}
+    assert by_bin.loc[("history_length", "5-9"), "users"] == 169

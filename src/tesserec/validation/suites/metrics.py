@@ -38,11 +38,11 @@ def against_promoted(*, max_loss: float, min_users: int = 1) -> Suite:
 
 
 def slices(*, max_slice_loss: float) -> Suite:
-    """One row a slice: by, bin, users, model, promoted, relative, judged.
+    """One row a slice: by, bin, users, model, promoted, relative, low, high, judged.
 
-    `judged` is `relative`, or 0 where a slice has too few users to say no on its account.
+    `judged` is `relative`, or 0 where the loss may be chance (`differences.slices`).
     """
-    columns = ["by", "bin", "users", "model", "promoted", "relative", "judged"]
+    columns = ["by", "bin", "users", "model", "promoted", "relative", "low", "high", "judged"]
     return Suite(
         [
             *start(columns, 1),
