@@ -34,10 +34,12 @@ $(SERVE)/.stamp: $(ROOT)/pyproject.toml $(PIN)/serving.txt $(PIN)/serving-overri
 
 install: $(VENV)/.stamp $(SERVE)/.stamp    ## make or refresh both environments
 
-# DATA: a folder in the form of docs/data.md. VECTORS: a file in it with one vector an item. CONFIG: a run's YAML.
-CONFIG ?= $(ROOT)/configs/$(if $(DATA),data,demo).yaml
+# DATA: a folder with interactions.parquet and items.parquet (docs/data.md). VECTORS: a file in it with a vector an item;
+# without one the item texts are encoded by lsa. CONFIG: a run's YAML.
+CONFIG ?= $(ROOT)/configs/$(if $(DATA),beauty,demo).yaml
 WORKDIR ?= $(ROOT)/work/$(if $(DATA),$(notdir $(abspath $(DATA))),demo)
-OVERRIDES = $(if $(DATA),data.path="$(abspath $(DATA))") $(if $(VECTORS),encoder.name=precomputed encoder.vectors="$(VECTORS)")
+ENCODER = $(if $(VECTORS),encoder.name=precomputed encoder.vectors="$(VECTORS)",encoder.name=lsa)
+OVERRIDES = $(if $(DATA),name="$(notdir $(abspath $(DATA)))" data.path="$(abspath $(DATA))" $(ENCODER))
 demo: install  ## raw events -> release -> recommendations by Triton, on a generated shop or on DATA=folder
 	@TESSEREC_PROJECT=$(ROOT) $(BIN)/python -m tesserec.demo $(CONFIG) --workdir $(WORKDIR) $(OVERRIDES)
 
