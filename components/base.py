@@ -1,20 +1,24 @@
 """The decorators of all components: our image, and no package installed when a step starts."""
 
-import functools
 import os
+from typing import Any, Callable
 
 from kfp import dsl
 
 from components.images import PIPELINE, TRAIN
 
-# install_kfp_package=False: the image carries kfp; each step would begin with a pip install.
-component = functools.partial(
-    dsl.component,
-    base_image=os.environ.get("TESSEREC_PIPELINE_IMAGE", PIPELINE),
-    install_kfp_package=False,
-)
-gpu_component = functools.partial(
-    dsl.component,
-    base_image=os.environ.get("TESSEREC_TRAIN_IMAGE", TRAIN),
-    install_kfp_package=False,
-)
+
+# They return Any: kfp ships no types, and a component is called with outputs of other components.
+def component(function: Callable[..., None]) -> Any:
+    """A component in the pipeline's image."""
+    return _component(function, os.environ.get("TESSEREC_PIPELINE_IMAGE", PIPELINE))
+
+
+def gpu_component(function: Callable[..., None]) -> Any:
+    """A component in the training image."""
+    return _component(function, os.environ.get("TESSEREC_TRAIN_IMAGE", TRAIN))
+
+
+def _component(function: Callable[..., None], image: str) -> Any:
+    # install_kfp_package=False: the image carries kfp; each step would begin with a pip install.
+    return dsl.component(function, base_image=image, install_kfp_package=False)

@@ -29,11 +29,10 @@ class GateFailed(TesserecError):
     """A gate said no (exit 3)."""
 
     exit_code = 3
-    artifact: Any = None  # the gate's own artefact, for the report
 
-    def __init__(self, message: str, artifact: object = None) -> None:
+    def __init__(self, message: str, artifact: Any = None) -> None:
         super().__init__(message)
-        self.artifact = artifact  # the verdict, so that the report can show it
+        self.artifact = artifact  # the gate's own artefact, so that the report can show it
 
 
 class ServingError(TesserecError):

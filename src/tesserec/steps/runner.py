@@ -1,4 +1,4 @@
-"""What every pipeline step does around its one library function: open parents, log, time, fail clearly."""
+"""What a pipeline step does around its one function: open parents, log, time, fail clearly."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def run_step(
         _append(folder / "steps.jsonl", record)
 
 
-def run_report(workdir: str, run_id: str, *, state: str, error: str) -> None:
+def run_report(workdir: str, run_id: str, *, state: str, error: str | None) -> None:
     """Write the run's report; the exit handler of the pipeline."""
     from tesserec.steps import report
 
