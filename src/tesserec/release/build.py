@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,16 +39,19 @@ def build_release(
     raw: Artifact | None = None,
     model_name: str = "rpg",
     decoder: Mapping[str, Any] | None = None,
+    report: Callable[[Path, str], None] | None = None,
 ) -> str:
     """Gather the parts of a release and return its id; the same parts again change nothing.
+
+    `report` writes the release's `report.html` to the path that it is given, beside the id.
 
     Raises:
         ArtifactError: an artefact lacks a file, or codes, vectors and items have other rows.
     """
     items = release_items(features, vectors, codes)
     folder = releases_folder(workdir)
+    _clear_leftovers(folder)
     scratch = folder / f".tmp-{os.getpid()}"
-    shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     _write_items(scratch / ITEMS, items)
     _copy(codes.file("codes.safetensors"), scratch / CODES)
@@ -58,7 +61,6 @@ def build_release(
         _copy(model.file(name), scratch / "models" / model_name / name)
     text = json.dumps(dict(decoder or {"name": "exhaustive"}), indent=1, sort_keys=True)
     write_atomic(scratch / "decoder" / "decoder.json", text)
-    _copy(metrics.file("metrics.json"), scratch / "metrics.json")
 
     facts = store.read_json("store.json")
     parts = gather_parts(scratch, model_name)
@@ -76,6 +78,10 @@ def build_release(
         "parts": plain(_owned(parts, release_id)),
         "tesserec_version": __version__,
     }
+    figures = {**metrics.read_json("metrics.json"), "release_id": release_id}
+    write_atomic(scratch / "metrics.json", json.dumps(figures, indent=1))
+    if report:
+        report(scratch / "report.html", release_id)
     _publish(scratch, folder / release_id, fields)
     return release_id
 
@@ -147,6 +153,14 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copytree(source, target, copy_function=shutil.copyfile)
     else:
         shutil.copyfile(source, target)
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Delete what a killed process left half-built; a live one's folder stays."""
+    for scratch in folder.glob(".tmp-*"):
+        pid = scratch.name.removeprefix(".tmp-")
+        if pid == str(os.getpid()) or not Path("/proc", pid).exists():
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _owned(parts: Mapping[str, Any], release_id: str) -> dict[str, Any]:

@@ -25,6 +25,14 @@ def run(
     """Write `<workdir>/releases/<id>/`; the artefact holds `release.json` {release_id}."""
     from tesserec.release import build_release
 
+    def report(out: Path, release_id: str) -> None:
+        from tesserec.report import release_report
+
+        made = {"ingest": raw, "features": features, "feature_store": store, "encode": vectors}
+        made |= {"tokenize": codes, "train": model, "evaluate": metrics}
+        folders = {step: artifact.path for step, artifact in made.items()}
+        release_report(workdir, release_id, folders, out)
+
     def release() -> str:
         return build_release(
             workdir,
@@ -36,6 +44,7 @@ def run(
             model=model,
             metrics=metrics,
             model_name=config.model.name,
+            report=report,
         )
 
     def make(folder: Path) -> None:
