@@ -197,13 +197,14 @@ def _summary(
     ]
     release = _read(records.get("build_release"), "release.json")
     release_id = release["release_id"] if release else None
+    metrics = _read(records.get("evaluate"), "metrics.json")
     report = folder / "report.html"
     result = {
         "workdir": str(workdir),
         "release_id": release_id,
         "promoted": "promote" in records and not records["promote"].get("error"),
         "gates": gates,
-        "metrics": _read(records.get("evaluate"), "metrics.json"),
+        "metrics": metrics and {**metrics, "release_id": release_id},
         "seconds": {step: r["seconds"] for step, r in records.items()},
         "report": str(report) if report.exists() else None,
     }
