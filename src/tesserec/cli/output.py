@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +17,9 @@ class Output:
 
     def __init__(self, *, json_only: bool = False) -> None:
         self.json_only = json_only
-        self.console = Console(highlight=False, soft_wrap=True)
+        # A log file has no width, and a cut number is no number: at least 100 columns.
+        width = max(100, shutil.get_terminal_size((160, 24)).columns)
+        self.console = Console(highlight=False, soft_wrap=True, width=width)
         self.errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def result(self, value: Mapping[str, Any]) -> None:
@@ -42,8 +45,7 @@ class Output:
             table.add_column(column, justify="left" if i < left else "right", no_wrap=True)
         for row in rows:
             table.add_row(*[str(cell) for cell in row])
-        # A log file has no width, and a folded number is no number: never fold.
-        self.console.print(table, width=max(self.console.width, 160), crop=False)
+        self.console.print(table)
 
     def note(self, text: str) -> None:
         """A remark beside the result, on standard error."""
