@@ -1,8 +1,8 @@
 """Heads, cosine logits and cross-entropy of a block of RPG digits, with the gradient by hand.
 
-Two thirds of a training step are spent here. Autograd walks the [J, T, K] logits some twenty times;
-by hand it is seven, and the gradient goes straight into the parameters' own buffers. A test holds
-it against autograd.
+Most of a training step is spent here. By hand the [J, T, K] logits are walked less often than by
+autograd, and the gradient goes straight into the parameters' own buffers: a fifth less time a step
+(docs/log.md). A test holds it against autograd.
 
 Legend of shapes: T targets, J digits of the block, K codes a digit, d width.
 """
