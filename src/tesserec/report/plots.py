@@ -35,6 +35,7 @@ def code_heat_map(codes: np.ndarray, codebook_size: int) -> str:
     )
     axes.set_xlabel("code")
     axes.set_ylabel("digit")
+    axes.yaxis.get_major_locator().set_params(integer=True)
     bar = figure.colorbar(picture, ax=axes, pad=0.015, ticks=[0, 1, 2, 3, 4])
     bar.ax.set_yticklabels(["0", "1", "2", "3", "≥4"])
     bar.set_label("use, 1 = even")
