@@ -26,11 +26,11 @@ def main() -> int:
     parser.add_argument("config", type=Path)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--workdir", type=Path, required=True)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     out = Output()
     start = time.monotonic()
     workdir: Path = options.workdir.resolve()
-    code = tesserec(["run", str(options.config), "--workdir", str(workdir), *options.overrides])
+    code = tesserec(["run", str(options.config), *options.overrides, "--workdir", str(workdir)])
     if code:
         return code
     try:

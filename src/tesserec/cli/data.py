@@ -38,10 +38,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "fetch", help="download a public data set, or a URL", epilog=EXAMPLES
     )
     fetch.add_argument(
-        "name", help="amazon2014/CATEGORY, amazon2023/CATEGORY, ml-100k, ... or a URL"
+        "name", help="amazon2014/CATEGORY, amazon2023/CATEGORY, movielens/ml-100k, ... or a URL"
     )
     fetch.add_argument("path", type=Path, help="folder to write")
-    fetch.add_argument("--sha256", help="what the file must hash to")
+    fetch.add_argument(
+        "--sha256", action="append", help="what the file must hash to (again for a second file)"
+    )
     common(fetch, workdir=False)
 
 

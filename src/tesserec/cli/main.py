@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import logging
 import os
@@ -30,7 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `tesserec` with these arguments (default: the process's) and return its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = build_parser(arguments[0] if arguments else "")
-    options = parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    # Before Python 3.12.8 argparse takes no `a.b=1` after an option; hand those over ourselves.
+    if rest and (not hasattr(options, "overrides") or any(text[:1] == "-" for text in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.overrides += rest
     debug: bool = getattr(options, "debug", False)
     logging.basicConfig(
         level=logging.INFO if debug else logging.WARNING,
@@ -51,6 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if debug:
+            raise
+        hint = "check that it is there, may be written, and that the disk has room"
+        out.error(
+            f"{error}; {hint}" if error.filename or error.errno == errno.ENOSPC else f"{error}"
+        )
         return 1
     except Exception as error:
         if debug:

@@ -36,6 +36,8 @@ def execute(options: argparse.Namespace, out: Output) -> int:
         rules = json.loads(options.rules)
     except json.JSONDecodeError as error:
         raise UsageError(f"--rules {options.rules!r} is not JSON: {error}") from None
+    if not isinstance(rules, dict):
+        raise UsageError(f'--rules {options.rules!r} is no JSON object; write {{"rule": value}}')
     workdir = options.workdir.resolve()
     history = [i for i in options.history.split(",") if i]
     with Client(options.url or Client.address_of(workdir), timeout_s=options.timeout_s) as client:
