@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ import yaml
 from tesserec.errors import UsageError
 
 SOURCES = ("generated", "folder", "tesserec", "movielens", "amazon2014", "amazon2023")
+WINDOWS_DAYS = (1, 7, 30)
 
 
 def _check(ok: bool, key: str, value: object, remedy: str) -> None:
@@ -86,7 +88,7 @@ class FeatureConfig:
 
     history_length: int = 50
     seen_limit: int = 1000
-    windows_days: tuple[int, ...] = (1, 7, 30)
+    windows_days: tuple[int, ...] = WINDOWS_DAYS
     runner: str = "FnApiRunner"
     runner_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -104,10 +106,10 @@ class FeatureConfig:
             "use at least history_length",
         )
         _check(
-            bool(self.windows_days) and min(self.windows_days) >= 1,
+            self.windows_days == WINDOWS_DAYS,
             "features.windows_days",
-            self.windows_days,
-            "use days of at least 1",
+            list(self.windows_days),
+            f"use {list(WINDOWS_DAYS)}: feature_repo/views.py and the releases have these fields",
         )
 
 
@@ -135,7 +137,9 @@ class EncoderConfig:
             self.vectors,
             "name the file of vectors",
         )
-        _check(self.pca_dim >= 1, "encoder.pca_dim", self.pca_dim, "use at least 1")
+        for name in ("lsa_dim", "pca_dim"):
+            value: int = getattr(self, name)
+            _check(value >= 1, f"encoder.{name}", value, "use at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +175,9 @@ class ModelConfig:
     item_scale: str = "sqrt"  # sqrt: sum of token vectors / sqrt(m); mean: as released
 
     def __post_init__(self) -> None:
+        for name in ("dim", "layers", "heads", "ffn"):
+            value: int = getattr(self, name)
+            _check(value >= 1, f"model.{name}", value, "use at least 1")
         _check(
             self.dim % self.heads == 0,
             "model.dim",
@@ -223,7 +230,12 @@ class TrainingConfig:
             self.device,
             "use auto, cpu or cuda",
         )
-        _check(self.eval_every >= 1, "training.eval_every", self.eval_every, "use at least 1")
+        for name in ("batch_users", "eval_every", "patience", "threads"):
+            value: int = getattr(self, name)
+            _check(value >= 1, f"training.{name}", value, "use at least 1")
+        for name in ("warmup_steps", "eval_users"):
+            value = getattr(self, name)
+            _check(value >= 0, f"training.{name}", value, "use 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +265,11 @@ class GateConfig:
     max_slice_loss: float = 0.05
     min_rows: int = 100  # floor of interactions; an empty table never passes
 
+    def __post_init__(self) -> None:
+        for name in ("max_loss", "max_slice_loss"):
+            value: float = getattr(self, name)
+            _check(0 <= value <= 1, f"gates.{name}", value, "use a share from 0 to 1")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServingConfig:
@@ -260,6 +277,11 @@ class ServingConfig:
 
     rehearsal_users: int = 100
     threads: int = 1  # of torch, in the server
+
+    def __post_init__(self) -> None:
+        for name in ("rehearsal_users", "threads"):
+            value: int = getattr(self, name)
+            _check(value >= 1, f"serving.{name}", value, "use at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,6 +320,13 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _check(
+            bool(re.fullmatch(r"[\w][\w .-]*", self.name)),
+            "name",
+            self.name,
+            "use letters, digits, '.', '-' and '_': it is part of a folder's name",
+        )
+        _check(self.seed >= 0, "seed", self.seed, "use 0 or more")
+        _check(
             self.encoder.pca_dim % self.tokenizer.digits == 0 or self.tokenizer.name != "opq",
             "encoder.pca_dim",
             self.encoder.pca_dim,
@@ -317,6 +346,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         tree = yaml.safe_load(path.read_text()) or {}
     except FileNotFoundError:
         raise UsageError(f"there is no configuration {path}") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}); name a YAML file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML: {error}") from None
     _check(isinstance(tree, dict), str(path), type(tree).__name__, "write keys and values")
@@ -326,7 +357,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     for text in overrides:
         key, equals, value = text.partition("=")
         _check(bool(equals and key), "override", text, "write it as a.b=value")
-        parsed = yaml.safe_load(value) if value else ""
+        try:
+            parsed = yaml.safe_load(value) if value else ""
+        except yaml.YAMLError as error:
+            raise UsageError(f"override {text!r} has a value that is not YAML: {error}") from None
         if key == "data.path" and parsed:
             parsed = str(Path(str(parsed)).resolve())
         _put(tree, key.split("."), parsed, text)

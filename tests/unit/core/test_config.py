@@ -34,6 +34,13 @@ def test_round_trip(tmp_path: Path) -> None:
         ("data: {source: folder}", "name the folder"),
         ("encoder: {pca_dim: 100}", r"multiple of tokenizer.digits \(32\)"),
         ("model: {dropout: true}", "model.dropout"),
+        ("features: {windows_days: [1, 14]}", r"windows_days is \[1, 14\]; use \[1, 7, 30\]"),
+        ("name: a/b", "name is 'a/b'; use letters"),
+        ("seed: -1", "seed is -1; use 0 or more"),
+        ("training: {threads: 0}", "training.threads is 0; use at least 1"),
+        ("model: {heads: 0}", "model.heads is 0; use at least 1"),
+        ("gates: {max_loss: -1}", "gates.max_loss is -1.0; use a share"),
+        ("serving: {rehearsal_users: 0}", "serving.rehearsal_users is 0; use at least 1"),
         ("- a", "write keys and values"),
         ("a: [", "is not YAML"),
     ],
@@ -56,9 +63,11 @@ def test_data_path_is_relative_to_the_yaml(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no configuration .*nothing\.yaml"):
         load_config(tmp_path / "nothing.yaml")
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_config(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["training.epochs", "=3", "name.x=3"])
+@pytest.mark.parametrize("text", ["training.epochs", "=3", "name.x=3", "name=[1"])
 def test_a_bad_override_is_named(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageError, match="override"):
         load_config(write(tmp_path, "name: a"), [text])
