@@ -89,7 +89,8 @@ class InteractionCleaner:
                 _mark(reasons, np.ones(len(reasons), bool), NO_TIME)
             elif column is not None:
                 what = "time dropped: the other rows have none"
-                self._counts.repair("interactions", what, len(column) - column.null_count)
+                given = len(column) - _tidy(column).null_count
+                self._counts.repair("interactions", what, given)
             return np.zeros(len(reasons), np.int64)
         try:
             column = _tidy(column)

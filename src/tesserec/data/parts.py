@@ -58,7 +58,9 @@ class Catalogue:
         parts = Parts(out, ITEMS)
         file, base = "", 0
         for chunk in source.items():
-            if chunk.file != file:
+            places = [*chunk.rows[:1].tolist(), *(bad.row for bad in chunk.bad)]
+            # Two files may have one name (a/items.csv, b/items.csv): rows that begin anew tell.
+            if chunk.file != file or base + min(places) < self.total:
                 file, base = chunk.file, self.total
             note_unused("items", chunk, counts)
             table, reasons = self.cleaner.clean(chunk)

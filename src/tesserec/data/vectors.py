@@ -37,7 +37,8 @@ def join_vectors(
     Parquet file has columns `item_id` and `vector`.
 
     Raises:
-        DataError: another number of rows, an item without a vector, or a value that is not finite.
+        DataError: another number of rows, an item without a vector or with two, or a value that is
+        not finite.
     """
     out.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npy":
@@ -93,11 +94,20 @@ def _of_parquet(path: Path, item_ids: pa.StringArray) -> tuple[np.ndarray, np.nd
             f"{path.name}: vectors have the lengths {lengths[:5]}; use one length for all"
         )
     flat = pc.list_flatten(table["vector"]).to_numpy().astype(np.float32)
-    place = pc.index_in(item_ids, value_set=table["item_id"].cast(pa.string()).combine_chunks())
+    ids = table["item_id"].cast(pa.string()).combine_chunks()
+    place = pc.index_in(item_ids, value_set=ids)
     if place.null_count:
         missing = item_ids.filter(place.is_null())
         raise DataError(
             f"{path.name} has no vector for {place.null_count} items, "
             f"{missing.slice(0, 3).to_pylist()} among them"
+        )
+    counts = pc.value_counts(ids)
+    twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    known = twice.filter(pc.is_in(twice, value_set=item_ids))
+    if len(known):
+        raise DataError(
+            f"{path.name} has more than one vector for {len(known)} items, "
+            f"{known.slice(0, 3).to_pylist()} among them; keep one row an item"
         )
     return flat.reshape(len(table), lengths[0]), place.to_numpy(zero_copy_only=False)

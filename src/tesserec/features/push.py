@@ -63,7 +63,7 @@ def push_event(
     except Exception as error:  # Feast and its stores raise whatever their clients do
         raise ServingError(
             f"the online store of {folder} failed, so the event is in {raw_log} at most: {error}; "
-            "push it again: an event of the same item and time counts once"
+            f"push it again with its time, {time}: an event of the same item and time counts once"
         ) from error
     return {"user_id": user_id, "item_id": item_id, "time": time, "pushed": True}
 

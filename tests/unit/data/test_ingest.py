@@ -92,6 +92,23 @@ def test_log_events_follow_the_source_and_change_the_key(
     assert ingest(data).content == before.content
 
 
+def test_an_event_that_was_pushed_again_counts_once(
+    shop: Any, ingest: Any, log_events: Any, tmp_path: Path
+) -> None:
+    event = {"user_id": "u", "item_id": "c", "timestamp": 3000}
+    log_events(tmp_path / "work", event, event | {"timestamp": 3001}, event)
+    raw = ingest(shop())
+    assert raw.counts["from_log"] == 2 and raw.counts["read"]["interactions"] == 6
+    assert [(r["row"], r["reason"]) for r in raw.quarantine] == [
+        (2, "the log has this event already")
+    ]
+
+
+def test_a_blank_time_column_drops_nothing(shop: Any, ingest: Any) -> None:
+    raw = ingest(shop(HEAD + "u,a,\nu,b, \n"))
+    assert raw.counts["has_times"] is False and raw.counts["repaired"]["interactions"] == {}
+
+
 def test_without_times_in_the_source_those_of_the_log_are_dropped(
     shop: Any, ingest: Any, log_events: Any, tmp_path: Path
 ) -> None:
@@ -149,12 +166,15 @@ def test_vectors_that_do_not_fit_are_refused(shop: Any, ingest: Any, tmp_path: P
     np.save(folder / "ints.npy", np.ones((3, 4), np.int64))
     np.save(folder / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     pq.write_table(pa.table({"item_id": ["a"], "vector": [[1.0]]}), folder / "few.parquet")
+    twice = {"item_id": ["x", "x", "a", "b", "c", "b"], "vector": [[1.0]] * 6}
+    pq.write_table(pa.table(twice), folder / "twice.parquet")
     (folder / "no.npy").write_text("not an array")
     for name, named in (
         ("short.npy", "2 rows, the items source 3"),
         ("nan.npy", "vector of item 'b' is not finite"),
         ("ints.npy", "int64"),
         ("objects.npy", "not a .npy array"),
+        ("twice.parquet", r"more than one vector for 1 items, \['b'\] among them"),
         ("few.parquet", r"no vector for 2 items, \['b', 'c'\]"),
         ("no.npy", "not a .npy array"),
     ):

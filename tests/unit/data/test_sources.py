@@ -5,10 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tesserec.data.sources import readers
 from tesserec.errors import UsageError
 
 EVENTS = [("ann", "p1", 1_700_000_000), ("bob", "p2", 1_700_000_100), ("ann", "p2", 1_700_000_200)]
@@ -238,3 +240,32 @@ def test_one_file_holds_both_tables_and_an_items_first_row_counts(
     assert raw.items["title"].to_pylist() == ["Tea pot", "Cup", "Lost"]
     assert raw.column("item_id") == ["p1", "p1", "p2"]
     assert [row["reason"] for row in raw.quarantine] == ["no user_id"]
+
+
+def test_one_file_for_both_tables_may_have_a_batch_without_a_new_item(
+    ingest: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "BATCH_ROWS", 4)
+    lines = [f"u{i},p{i % 2},{i + 1}\n" for i in range(12)] + ["u, p1,99\n", "torn\n"]
+    (tmp_path / "both.csv").write_text("user_id,item_id,timestamp\n" + "".join(lines))
+    names = {"interactions": "both.csv", "items": "both.csv"}
+    raw = ingest({"source": "folder", "path": str(tmp_path), **names})
+    assert raw.items["item_id"].to_pylist() == ["p0", "p1"]
+    assert raw.counts["kept"] == {"interactions": 13, "items": 2}
+    assert raw.counts["read"] == {"interactions": 14, "items": 2}  # the torn line counts once
+
+
+def test_item_files_of_one_name_in_two_folders_have_rows_of_their_own(
+    ingest: Any, tmp_path: Path
+) -> None:
+    for folder, items in (("x", "a\nb\n"), ("y", "c\nd\n")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "items.csv").write_text(f"item_id\n{items}")
+    (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\nu,a,1\nu,d,2\n")
+    np.save(tmp_path / "v.npy", np.arange(4, dtype=np.float32)[:, None])
+    names = {"interactions": "events.csv", "items": "*/items.csv"}
+    raw = ingest(
+        {"source": "folder", "path": str(tmp_path), **names},
+        {"name": "precomputed", "vectors": "v.npy"},
+    )
+    assert np.load(raw.path / "vectors" / "vectors.npy").ravel().tolist() == [0, 1, 2, 3]

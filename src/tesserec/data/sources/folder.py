@@ -84,14 +84,17 @@ def kind_of(path: Path) -> str:
 
 
 def _first_of_each(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """One file holds both tables, an item described in each of its rows: its first row counts."""
+    """One file holds both tables, an item described in each of its rows: its first row counts.
+
+    Lines that cannot be read are told once, with the interactions.
+    """
     seen: set[Any] = set()
     for chunk in chunks:
-        ids = chunk.table["item_id"].to_pylist()
-        first = [not (i is None or i in seen or seen.add(i)) for i in ids]
-        yield replace(
-            chunk, table=chunk.table.filter(pa.array(first)), rows=chunk.rows[np.array(first, bool)]
-        )
+        ids = [i.strip() if isinstance(i, str) else i for i in chunk.table["item_id"].to_pylist()]
+        first = np.array([not (i is None or i in seen or seen.add(i)) for i in ids], bool)
+        if first.any():
+            table = chunk.table.filter(pa.array(first))
+            yield replace(chunk, table=table, rows=chunk.rows[first], bad=())
 
 
 def _names(config: DataConfig, table: str, ours: Sequence[str]) -> dict[str, str]:
