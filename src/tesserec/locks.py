@@ -29,3 +29,29 @@ def exclusive(path: Path, *, busy: str, wait: bool = False) -> Iterator[None]:
         handle.write(str(os.getpid()))
         handle.flush()
         yield
+
+
+def share(path: Path) -> int:
+    """Share the lock file `path` until this process ends, waiting for an exclusive holder.
+
+    Returns the descriptor that holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
+def is_free(path: Path, *, alone: bool = False) -> bool:
+    """Whether nobody holds the lock file `path` exclusively (`alone`: nobody shares it either).
+
+    A file that is not there is free.
+    """
+    try:
+        with path.open() as handle:
+            fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+    return True

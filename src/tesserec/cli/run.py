@@ -6,6 +6,7 @@ import argparse
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,10 +22,11 @@ from tesserec.artifacts import write_atomic
 from tesserec.cli.main import common
 from tesserec.cli.output import Output, metric_table
 from tesserec.config import load_config, to_dict
-from tesserec.errors import UsageError
-from tesserec.locks import exclusive
+from tesserec.errors import TesserecError, UsageError
+from tesserec.locks import exclusive, is_free
 from tesserec.project import ENV as PROJECT
 from tesserec.project import find_project
+from tesserec.steps.runner import RUN_LOCK, STEPS_LOCK
 
 EXAMPLES = """examples:
   tesserec run configs/demo.yaml
@@ -48,6 +50,7 @@ STEPS = [
     "rehearse",
     "promote",
 ]
+ORPHANS_S = 60.0  # how long the steps of a killed run may take to end
 EXIT_OF_ERROR = {"GateFailed": 3, "UsageError": 2}
 
 
@@ -65,19 +68,44 @@ def execute(options: argparse.Namespace, out: Output) -> int:
     workdir: Path = options.workdir.resolve()
     if workdir.exists() and not workdir.is_dir():
         raise UsageError(f"--workdir {workdir} is a file; name a folder")
-    lock = workdir / ".lock"
-    with exclusive(lock, busy=f"another run is working in {workdir}; wait for it or stop it"):
+    busy = f"another run is working in {workdir}; wait for it or stop it"
+    with exclusive(workdir / ".lock", busy=busy):
+        _clear_leftovers(workdir)
         folder = _new_run(workdir, config.name, to_dict(config))
-        process = _start(folder, project, lock)
-        out.note(f"run {folder.name} in {workdir} (log: {folder / 'run.log'})")
-        try:
-            records = _watch(process, folder, out)
-        finally:
-            _stop(process)
-    result, code = _summary(workdir, folder, records, process.returncode)
+        with exclusive(folder / "alive", busy=busy):
+            records, return_code = _run(folder, project, out)
+    result, code = _summary(workdir, folder, records, return_code)
     out.result(result)
     _tell(result, records, folder, code, out)
     return code
+
+
+def _clear_leftovers(workdir: Path) -> None:
+    """Wait until the steps of a killed run have ended, and delete what they left half-made.
+
+    Raises:
+        TesserecError: one of them does not end.
+    """
+    deadline = time.monotonic() + ORPHANS_S
+    while not is_free(workdir / STEPS_LOCK, alone=True):
+        if time.monotonic() > deadline:
+            raise TesserecError(
+                f"a step of a run that was killed still works in {workdir}; end it, then run again"
+            )
+        time.sleep(0.1)
+    for scratch in (workdir / "artifacts").glob(".tmp-*"):
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _run(folder: Path, project: Path, out: Output) -> tuple[dict[str, dict[str, Any]], int | None]:
+    """Run the pipeline of `folder`; the records of its steps, and the process's exit code."""
+    process = _start(folder, project)
+    try:
+        out.note(f"run {folder.name} in {folder.parents[1]} (log: {folder / 'run.log'})")
+        records = _watch(process, folder, out)
+    finally:
+        _stop(process)
+    return records, process.returncode
 
 
 def _new_run(workdir: Path, name: str, config: dict[str, Any]) -> Path:
@@ -93,10 +121,10 @@ def _new_run(workdir: Path, name: str, config: dict[str, Any]) -> Path:
     return folder
 
 
-def _start(folder: Path, project: Path, lock: Path) -> subprocess.Popen[bytes]:
+def _start(folder: Path, project: Path) -> subprocess.Popen[bytes]:
     environment = os.environ | {
         PROJECT: str(project),
-        "TESSEREC_RUN_LOCK": str(lock),
+        RUN_LOCK: str(folder / "alive"),
         "PYTHONUNBUFFERED": "1",
         "GX_ANALYTICS_ENABLED": "false",
     }
@@ -134,6 +162,7 @@ def _watch(
 ) -> dict[str, dict[str, Any]]:
     """Show each step as it starts, moves on and ends; return the record of each ended step."""
     ended: dict[str, dict[str, Any]] = {}
+    running = ""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -148,14 +177,24 @@ def _watch(
             records, position = _new_records(folder / "steps.jsonl", position)
             for record in records:
                 if record["event"] == "start":
+                    running = record["step"]
                     bar.reset(task, total=None, description=record["step"], state="")
                 else:
                     ended[record["step"]] = record
                     out.note(_step_line(record))
             _show_progress(bar, task, folder / "progress.json")
             if finished:
+                if running and running not in ended:
+                    ended[running] = _killed(running)
                 return ended
             time.sleep(0.1)
+
+
+def _killed(step: str) -> dict[str, Any]:
+    """The record of a step that wrote none at its end."""
+    error = "its process was killed; was there memory enough?"
+    record = {"step": step, "artifact": None, "reused": False, "seconds": 0.0}
+    return record | {"error": error, "error_type": "killed"}
 
 
 def _new_records(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
@@ -242,6 +281,8 @@ def _tell(
         return
     failed = [r for r in records.values() if r.get("error")]
     message = failed[0]["error"] if failed else f"the pipeline stopped; see {folder / 'run.log'}"
+    if result["promoted"]:
+        message = f"release {result['release_id']} is promoted, but the report was not written"
     step = f"{failed[0]['step']}: " if failed else ""
     out.error(f"{step}{message}")
     out.note(f"log: {folder / 'run.log'}; the same command goes on after the last finished step")

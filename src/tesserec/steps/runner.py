@@ -19,8 +19,11 @@ from tesserec import progress
 from tesserec.artifacts import Artifact, open_artifact, write_atomic
 from tesserec.config import from_dict
 from tesserec.errors import ArtifactError, TesserecError
+from tesserec.locks import is_free, share
 
-RUN_LOCK = "TESSEREC_RUN_LOCK"
+RUN_LOCK = "TESSEREC_RUN_LOCK"  # environment: a file that the run holds a lock on while it lives
+STEPS_LOCK = ".steps.lock"  # in the workdir; shared by every process of a step
+GONE = 70  # exit code of a step that ended because its run had
 log = logging.getLogger("tesserec.steps")
 
 
@@ -33,7 +36,7 @@ def run_step(
     A foreseen error ends the process with its exit code and a message instead of a traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    _die_with_the_run()
+    _die_with_the_run(Path(workdir))
     folder = _run_folder(workdir, run_id)
     os.environ[progress.ENV] = str(folder / "progress.json")
     (folder / "progress.json").unlink(missing_ok=True)
@@ -67,7 +70,7 @@ def run_report(workdir: str, run_id: str, *, state: str, error: str | None) -> N
     from tesserec.steps import report
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    _die_with_the_run()
+    _die_with_the_run(Path(workdir))
     log.info("pipeline ended as %s %s", state, error or "")
     report.run(Path(workdir), run_id)
 
@@ -98,19 +101,24 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _die_with_the_run() -> None:
+def _die_with_the_run(workdir: Path) -> None:
     """End this process as soon as the run that started it is gone, however it went.
 
-    The run holds an exclusive lock on the file that TESSEREC_RUN_LOCK names; the kernel frees it
-    with the process. A thread waits for it: no polling, and no pid that another process may get.
+    The run holds an exclusive lock on a file of its own, which TESSEREC_RUN_LOCK names; the kernel
+    frees it with the process. A thread waits for it: no polling, and no pid that another process
+    may get. Until it has ended, this process shares STEPS_LOCK: the next run waits for it.
     """
     path = os.environ.get(RUN_LOCK)
     if not path:
         return
+    share(workdir / STEPS_LOCK)
+    if is_free(Path(path)):  # the run went while this process was starting
+        log.error("the run that started this step is gone")
+        os._exit(GONE)
 
     def wait() -> None:
         with open(path) as handle:
             fcntl.flock(handle, fcntl.LOCK_SH)
-        os._exit(70)
+        os._exit(GONE)
 
     threading.Thread(target=wait, daemon=True, name="die-with-the-run").start()
