@@ -118,6 +118,12 @@ def build(
     return open_artifact(final), False
 
 
+def discard(artifact: Artifact) -> None:
+    """Delete an artefact whose step is to be done again: first it ceases to exist to readers."""
+    (artifact.path / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(artifact.path)
+
+
 def open_artifact(path: Path, *, verify: bool = False) -> Artifact:
     """Open a finished artefact.
 

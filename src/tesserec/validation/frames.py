@@ -30,10 +30,9 @@ BATCH = 65_536
 def raw_frames(raw: Artifact) -> dict[str, pd.DataFrame]:
     """`interactions` (with `known_item`) and `items` (categories as one string)."""
     items = _table(raw.file("items"), ITEMS.names)
-    known = items["item_id"] if "item_id" in items.column_names else pa.array([], pa.string())
     interactions = _table(raw.file("interactions"), INTERACTIONS.names)
     if "item_id" in interactions.column_names:
-        known = pc.unique(known).cast(pa.string())
+        known = _all_ids(raw.file("items"))
         flag = pc.is_in(interactions["item_id"].cast(pa.string()), value_set=known)
         interactions = interactions.append_column("known_item", flag)
     return {"interactions": _pandas(interactions), "items": _pandas(items)}
@@ -140,13 +139,25 @@ def _norms(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return norms, finite
 
 
+def _all_ids(items: Path) -> pa.Array:
+    """Every item id, however many items there are: none may pass for unknown."""
+    dataset = _dataset(items)
+    if "item_id" not in dataset.schema.names:
+        return pa.array([], pa.string())
+    return pc.unique(dataset.to_table(columns=["item_id"])["item_id"].cast(pa.string()))
+
+
+def _dataset(folder: Path) -> Any:
+    return ds.dataset(sorted(str(p) for p in folder.rglob("*.parquet")), format="parquet")
+
+
 def _table(
     folder: Path,
     columns: Sequence[str] | None,
     facts: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None,
 ) -> pa.Table:
     """The named columns that are there (a suite notices a missing one), or `facts` of them."""
-    dataset = ds.dataset(sorted(str(p) for p in folder.rglob("*.parquet")), format="parquet")
+    dataset = _dataset(folder)
     names = [c for c in columns if c in dataset.schema.names] if columns else None
     batches = [facts(b) if facts else b for b in _batches(dataset, names)]
     if not batches:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tesserec.artifacts import Artifact
 from tesserec.validation import differences, frames
 
 
@@ -53,6 +54,23 @@ def test_a_large_table_is_read_in_part_and_always_the_same(
     read = frames._table(tmp_path, None)["n"].to_pylist()
     assert read == frames._table(tmp_path, None)["n"].to_pylist()
     assert 100 <= len(read) <= 150 and read[-1] > 200  # spread over the files
+
+
+def test_no_item_of_a_large_catalogue_passes_for_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [f"i{n}" for n in range(400)]
+    for name, table in {
+        "items": pa.table({"item_id": ids}),
+        "interactions": pa.table({"user_id": ["u"] * 4, "item_id": [*ids[1::150], "gone"]}),
+    }.items():
+        (tmp_path / name).mkdir()
+        pq.write_table(table, tmp_path / name / "part-0.parquet")
+    monkeypatch.setattr(frames, "MAX_ROWS", 150)
+    monkeypatch.setattr(frames, "BATCH", 50)
+    found = frames.raw_frames(Artifact(tmp_path, {}))
+    assert len(found["items"]) <= 150
+    assert found["interactions"]["known_item"].tolist() == [True, True, True, False]
 
 
 def test_relative_differences_are_paired() -> None:
