@@ -337,7 +337,8 @@ class RunConfig:
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a run's YAML and apply overrides of the form `a.b=value` (the value is YAML).
 
-    A relative `data.path` is taken from the YAML's folder; as an override, from the current one.
+    A relative `data.path` is taken from the YAML's folder; as an override, from the current one;
+    so is an `encoder.model` that is a folder there.
 
     Raises:
         UsageError: no such file, not YAML, an unknown key, or a value of the wrong type.
@@ -351,9 +352,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML: {error}") from None
     _check(isinstance(tree, dict), str(path), type(tree).__name__, "write keys and values")
-    data = tree.get("data")
+    data, encoder = tree.get("data"), tree.get("encoder")
     if isinstance(data, dict) and data.get("path"):
         data["path"] = str((path.parent / str(data["path"])).resolve())
+    if isinstance(encoder, dict) and encoder.get("model"):
+        encoder["model"] = _model(path.parent, str(encoder["model"]))
     for text in overrides:
         key, equals, value = text.partition("=")
         _check(bool(equals and key), "override", text, "write it as a.b=value")
@@ -363,8 +366,16 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
             raise UsageError(f"override {text!r} has a value that is not YAML: {error}") from None
         if key == "data.path" and parsed:
             parsed = str(Path(str(parsed)).resolve())
+        if key == "encoder.model" and parsed:
+            parsed = _model(Path(), str(parsed))
         _put(tree, key.split("."), parsed, text)
     return from_dict(tree)
+
+
+def _model(base: Path, name: str) -> str:
+    """A model's folder as an absolute path (steps run elsewhere); the name of one as it is."""
+    folder = base / name
+    return str(folder.resolve()) if folder.is_dir() else name
 
 
 def from_dict(tree: Mapping[str, Any]) -> RunConfig:

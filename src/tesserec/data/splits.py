@@ -125,18 +125,6 @@ def time_split(sequences: Sequences, cut: int) -> Split:
     return Split(sequences.user_ids, sequences.item_ids, train_end, valid_at, test_at)
 
 
-def train_cut(timestamps: np.ndarray, train_share: float) -> int:
-    """The time before which `train_share` of the events lie, as far as equal times allow.
-
-    Raises:
-        UsageError: no events.
-    """
-    if not len(timestamps):
-        raise UsageError("there are no events to cut; check the data source")
-    place = min(int(len(timestamps) * train_share), len(timestamps) - 1)
-    return int(np.partition(timestamps, place)[place])
-
-
 def _ragged(column: pa.ChunkedArray) -> list[np.ndarray]:
     whole = column.combine_chunks()
     flat = whole.flatten().to_numpy(zero_copy_only=False).astype(np.int64, copy=False)

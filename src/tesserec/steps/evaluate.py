@@ -78,7 +78,10 @@ def _evaluate(
         seed=config.seed,
     )
     if not len(asked):
-        raise DataError("no user has a test target; the split needs users with 3 events or more")
+        raise DataError(
+            "no user has a test target: leave_one_out needs users with 3 events or more, a time "
+            "split users with events before and after its middle; check the data and split"
+        )
     ours = protocol.rank(recommender, asked)
     others = {
         b.name: protocol.rank(b(sequences, len(ids)), asked)

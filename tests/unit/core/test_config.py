@@ -60,6 +60,15 @@ def test_data_path_is_relative_to_the_yaml(tmp_path: Path) -> None:
     assert config.data.path == str(tmp_path / "shop")
 
 
+def test_a_models_folder_is_relative_to_the_yaml_and_a_name_stays(tmp_path: Path) -> None:
+    path = write(tmp_path, "encoder: {name: sentence, model: mini}")
+    assert load_config(path).encoder.model == "mini"
+    (tmp_path / "mini").mkdir()
+    assert load_config(path).encoder.model == str(tmp_path / "mini")
+    other = load_config(path, [f"encoder.model={tmp_path}/mini/../mini"])
+    assert other.encoder.model == str(tmp_path / "mini")
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no configuration .*nothing\.yaml"):
         load_config(tmp_path / "nothing.yaml")

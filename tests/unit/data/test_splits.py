@@ -19,7 +19,6 @@ from tesserec.data.splits import (
     load_sequences,
     split,
     time_split,
-    train_cut,
 )
 from tesserec.errors import DataError, UsageError
 
@@ -63,13 +62,6 @@ def test_a_time_split_never_trains_on_or_shows_the_future(times: list[list[int]]
             assert row[-1] < middle or row[0] >= middle
 
 
-@given(st.lists(st.integers(0, 50), min_size=1), st.floats(0.01, 0.99))
-def test_the_cut_leaves_at_most_its_share_before_it(times: list[int], share: float) -> None:
-    cut = train_cut(np.array(times), share)
-    assert sum(t < cut for t in times) <= share * len(times)
-    assert any(t >= cut for t in times)
-
-
 def test_equal_times_keep_the_order_of_the_file() -> None:
     whole = sequences_of([[5, 5, 5, 5]])
     assert leave_one_out(whole).test(0) == (["u0e0", "u0e1", "u0e2"], "u0e3")
@@ -88,8 +80,6 @@ def test_a_time_split_without_times_is_refused_by_name() -> None:
     for summary in ({"cuts": {"train": None}}, {"cuts": {"train": 3}, "has_times": False}, {}):
         with pytest.raises(UsageError, match="leave_one_out"):
             split(sequences_of([[1, 2, 3]]), SplitConfig(protocol="time"), summary)
-    with pytest.raises(UsageError, match="no events"):
-        train_cut(np.empty(0, np.int64), 0.9)
 
 
 def features(workdir: Path, rows: list[tuple[str, list[str], list[int]]]) -> Artifact:
