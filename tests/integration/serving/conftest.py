@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ def project() -> Path:
     try:
         find_environment(PROJECT)
     except UsageError as error:
-        pytest.skip(f"no serving environment: {error}")
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no serving environment: {error}")
     return PROJECT
 
 
