@@ -5,6 +5,7 @@ Reads a release with numpy, torch, pyarrow and safetensors alone.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tesserec.artifacts import read_manifest
 from tesserec.decoders.constraints import Constraints
 from tesserec.decoders.exhaustive import Exhaustive
 from tesserec.errors import ArtifactError
-from tesserec.models.rpg import RPG, WEIGHTS
+from tesserec.models.rpg import RPG, SHAPE, WEIGHTS
 
 BATCH = 256  # histories in one pass of the model
 HISTORY = 1000  # seen items that count as seen (the online store keeps as many)
@@ -68,11 +69,13 @@ class Recommender:
         """Open a release folder; its parts may lie in ancestors beside it.
 
         Raises:
-            ArtifactError: the release is incomplete or its parts don't belong together.
+            ArtifactError: the release is incomplete, its parts don't belong together, or it asks
+                for a model or a decoder that this version doesn't have.
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
         parts = manifest.get("parts", {})
+        _check_methods(folder, manifest)
         codes = np.concatenate(
             [
                 load_file(_part(folder, manifest, p))["codes"]
@@ -85,7 +88,7 @@ class Recommender:
                 for p in _entries(parts, "items", "items/base-0000.parquet")
             ]
         )
-        model = RPG.load(_model_folder(folder, manifest), codes)
+        model = RPG.read(*_model_files(folder, manifest), codes)
         ids = items.column("item_id").to_pylist()
         return cls(
             model, codes, ids, items, release_id=str(manifest.get("release_id", folder.name))
@@ -207,10 +210,24 @@ def _part(folder: Path, manifest: Mapping[str, Any], entry: Mapping[str, Any]) -
     return path
 
 
-def _model_folder(folder: Path, manifest: Mapping[str, Any]) -> Path:
-    """The folder that holds the weights of this release's model."""
-    entries = (manifest.get("parts", {}).get("models") or {}).get("rpg") or []
-    for entry in entries:
-        if Path(entry["path"]).name == WEIGHTS:
-            return _part(folder, manifest, entry).parent
-    return folder / "models" / "rpg"
+def _model_files(folder: Path, manifest: Mapping[str, Any]) -> tuple[Path, Path]:
+    """Shape and weights of this release's model; each may lie in another ancestor."""
+    home = folder / "models" / "rpg"
+    found = {SHAPE: home / SHAPE, WEIGHTS: home / WEIGHTS}
+    for entry in (manifest.get("parts", {}).get("models") or {}).get("rpg") or []:
+        found[Path(entry["path"]).name] = _part(folder, manifest, entry)
+    return found[SHAPE], found[WEIGHTS]
+
+
+def _check_methods(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuse a release that another model or decoder should answer."""
+    asked = {"model": manifest.get("model", "rpg"), "decoder": "exhaustive"}
+    for entry in manifest.get("parts", {}).get("decoder") or []:
+        if Path(entry["path"]).name == "decoder.json":
+            asked["decoder"] = json.loads(_part(folder, manifest, entry).read_text()).get("name")
+    for kind, known in (("model", "rpg"), ("decoder", "exhaustive")):
+        if asked[kind] != known:
+            raise ArtifactError(
+                f"release {folder} asks for {kind} {asked[kind]!r}, this version has {known}; "
+                "use the version that made it"
+            )

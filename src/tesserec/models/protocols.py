@@ -29,7 +29,9 @@ class Tokenizer(Protocol):
 class Model(Protocol):
     """Histories -> what a scorer or a decoder needs."""
 
-    def state(self, histories: Sequence[np.ndarray]) -> Any: ...  # histories: item rows, oldest first
+    def state(
+        self, histories: Sequence[np.ndarray]
+    ) -> Any: ...  # histories: item rows, oldest first
 
 
 class Decoder(Protocol):

@@ -194,17 +194,22 @@ class RPG(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, codes: np.ndarray) -> RPG:
+        """`read` of a folder that `save` wrote."""
+        return cls.read(folder / SHAPE, folder / WEIGHTS, codes)
+
+    @classmethod
+    def read(cls, shape: Path, weights: Path, codes: np.ndarray) -> RPG:
         """Read a saved model, for a code table that may have grown since.
 
         Raises:
             ArtifactError: the files are missing, damaged, or made for another kind of code table.
         """
         try:
-            fields = json.loads((folder / SHAPE).read_text())
+            fields = json.loads(shape.read_text())
             model = cls(Shape(**fields["shape"]), codes)
-            model.load_state_dict(load_file(folder / WEIGHTS))
+            model.load_state_dict(load_file(weights))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            raise ArtifactError(f"{folder} holds no readable RPG model: {error}") from None
+            raise ArtifactError(f"{weights.parent} holds no readable RPG model: {error}") from None
         return model.eval()
 
 

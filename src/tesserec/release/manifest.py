@@ -18,6 +18,8 @@ from tesserec.artifacts import read_manifest
 from tesserec.errors import ArtifactError, UsageError
 
 ID_PATTERN = re.compile(r"r[0-9a-f]{11}")
+KEYS = ("release_id", "created", "parent", "model", "parts", "files")
+KEYS += ("feature_service", "feature_schema_hash")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def read_release(folder: Path) -> dict[str, Any]:
         ArtifactError: no manifest, not JSON, or not that of a release.
     """
     manifest = read_manifest(folder)
-    missing = [key for key in ("release_id", "parts", "files") if key not in manifest]
+    missing = [key for key in KEYS if key not in manifest]
     if missing:
         raise ArtifactError(f"{folder}/manifest.json has no {', '.join(missing)}: not a release")
     return manifest

@@ -16,7 +16,7 @@ from typing import Any
 from tesserec.artifacts import write_atomic
 from tesserec.errors import ArtifactError, UsageError
 from tesserec.locks import exclusive
-from tesserec.release.manifest import release_folder
+from tesserec.release.manifest import release_folder, releases_folder
 from tesserec.release.verify import require_sound
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,8 @@ def rollback(workdir: Path) -> dict[str, Any]:
     with pointer_lock(workdir):
         current = read_pointer(workdir)
         history = list(current.get("history", [])) if current else []
+        while history and not (releases_folder(workdir) / history[-1]).is_dir():
+            history.pop()  # pruned since
         if not history:
             raise UsageError(f"there is no earlier promotion in {workdir} to go back to")
         former = history.pop()

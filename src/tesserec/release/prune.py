@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from tesserec.errors import ArtifactError
-from tesserec.release.manifest import part_path, parts_of, read_release, referred, releases_folder
+from tesserec.release.manifest import (
+    part_path,
+    parts_of,
+    read_json,
+    read_release,
+    referred,
+    releases_folder,
+)
 from tesserec.release.pointer import pointer_lock, promoted, read_pointer
 
 KEEP_LAST = 3
@@ -28,6 +34,8 @@ def prune(workdir: Path, *, keep: int = KEEP_LAST) -> list[str]:
     Returns the deleted ids. A folder vanishes by one rename before its files are deleted.
     """
     with pointer_lock(workdir):
+        for leftover in releases_folder(workdir).glob(".deleted-*"):  # of a killed call
+            shutil.rmtree(leftover, ignore_errors=True)
         manifests = {manifest["release_id"]: manifest for _, manifest in _finished(workdir)}
         newest = (
             sorted(manifests, key=lambda i: (manifests[i]["created"], i))[-keep:] if keep else []
@@ -70,5 +78,5 @@ def _row(folder: Path, manifest: dict[str, Any], served: str | None) -> dict[str
         "promoted": manifest["release_id"] == served,
         "model": manifest["model"],
         "items": sum(pq.read_metadata(part_path(folder, part)).num_rows for part in parts),
-        "metrics": json.loads(metrics.read_text()) if metrics.is_file() else None,
+        "metrics": read_json(metrics) if metrics.is_file() else None,
     }

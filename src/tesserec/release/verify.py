@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from tesserec.release.manifest import (
     named_parts,
     part_path,
     parts_of,
+    read_json,
     read_release,
     release_id_of,
 )
@@ -49,7 +49,7 @@ def require_sound(folder: Path) -> None:
     if problems:
         raise ArtifactError(
             f"release {folder.name} is damaged: {'; '.join(problems[:3])}; "
-            "roll back, or build it anew"
+            f"roll back, or delete {folder} and run its configuration again"
         )
 
 
@@ -82,7 +82,7 @@ def _belong_together(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
         problems.append(f"code parts have different numbers of digits: {sorted(digits)}")
     for name, model in parts.get("models", {}).items():
         for part in (p for p in parts_of(model) if p.path.endswith("model.json")):
-            stated = json.loads(part_path(folder, part).read_text()).get("digits")
+            stated = read_json(part_path(folder, part)).get("shape", {}).get("digits")
             if stated is not None and {stated} != digits:
                 problems.append(f"model {name} has {stated} digits, the codes {sorted(digits)}")
     return problems

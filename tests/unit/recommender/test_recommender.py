@@ -170,6 +170,35 @@ def test_parts_of_an_ancestor_are_read_there(tmp_path: Path) -> None:
         Recommender.load(tmp_path / "r2")
 
 
+def test_each_file_of_a_model_may_lie_in_another_ancestor(tmp_path: Path) -> None:
+    expected = write_release(tmp_path / "r1")
+    manifest = json.loads((tmp_path / "r1" / "manifest.json").read_text())
+    (tmp_path / "r2" / "models" / "rpg").mkdir(parents=True)
+    weights = "models/rpg/model.safetensors"  # trained anew; its shape is that of r1
+    (tmp_path / "r1" / weights).rename(tmp_path / "r2" / weights)
+    for entry in manifest["parts"]["models"]["rpg"]:
+        if entry["path"] == weights:
+            entry["release"] = "r2"
+    write_manifest(tmp_path / "r2", {"release_id": "r2", "parts": manifest["parts"]})
+    loaded = Recommender.load(tmp_path / "r2")
+    assert loaded.recommend([["i1"]], 9)[0] == expected.recommend([["i1"]], 9)[0]
+
+
+def test_another_model_or_decoder_is_refused(tmp_path: Path) -> None:
+    write_release(tmp_path / "r1")
+    (tmp_path / "r1" / "decoder").mkdir()
+    (tmp_path / "r1" / "decoder" / "decoder.json").write_text('{"name": "graph"}')
+    parts = json.loads((tmp_path / "r1" / "manifest.json").read_text())["parts"]
+    decoder = [{"release": "r1", "path": "decoder/decoder.json", "sha256": ""}]
+    for fields, asked in (
+        ({"parts": parts | {"decoder": decoder}}, "decoder 'graph'"),
+        ({"parts": parts, "model": "tiger"}, "model 'tiger'"),
+    ):
+        write_manifest(tmp_path / "r1", {"release_id": "r1", **fields})
+        with pytest.raises(ArtifactError, match=asked):
+            Recommender.load(tmp_path / "r1")
+
+
 def test_a_folder_without_manifest_is_no_release(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not a finished artefact"):
         Recommender.load(tmp_path)

@@ -104,6 +104,16 @@ def test_verify_finds_parts_of_different_releases(tmp_path: Path) -> None:
     assert f"codes have {ITEMS} rows, items {ITEMS - 1}" in verify(moved)[0]
 
 
+def test_verify_finds_a_model_of_other_codes(tmp_path: Path) -> None:
+    folder = release_folder(tmp_path, tiny_release(tmp_path))
+    shape = folder / "models" / "rpg" / "model.json"
+    shape.write_text(shape.read_text().replace('"digits": 4', '"digits": 8'))
+    _restamp(folder, "models/rpg/model.json", ("models", "rpg"))
+    moved = folder.with_name(read_release(folder)["release_id"])
+    folder.rename(moved)
+    assert "model rpg has 8 digits, the codes [4]" in verify(moved)[0]
+
+
 def test_a_part_may_lie_in_an_ancestor(tmp_path: Path) -> None:
     base = tiny_release(tmp_path)
     child = _child_of(tmp_path, base)
@@ -127,6 +137,14 @@ def test_promote_and_roll_back(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no earlier promotion"):
         rollback(tmp_path)
     assert promoted(tmp_path) == ids[0]
+
+
+def test_roll_back_passes_over_what_was_pruned(tmp_path: Path) -> None:
+    ids = [tiny_release(tmp_path, seed=seed) for seed in (1, 2, 3)]
+    for release in ids:
+        promote(tmp_path, release)
+    shutil.rmtree(release_folder(tmp_path, ids[1]))
+    assert rollback(tmp_path)["release_id"] == ids[0]
 
 
 def test_a_damaged_or_unknown_release_is_not_promoted(tmp_path: Path) -> None:
@@ -178,6 +196,7 @@ def test_prune_keeps_what_is_needed(tmp_path: Path) -> None:
     assert sorted(prune(tmp_path)) == sorted([ids[2], ids[3]])
     left = {row["release_id"] for row in list_releases(tmp_path)}
     assert left == {ids[0], ids[1], ids[4], ids[5], child}
+    (tmp_path / "releases" / ".deleted-r00000000000-1").mkdir()  # of a killed call
     assert prune(tmp_path) == []
     assert not list((tmp_path / "releases").glob(".*"))
 
@@ -192,6 +211,9 @@ def test_the_list_shows_finished_releases_newest_first(tmp_path: Path) -> None:
     assert [row["promoted"] for row in rows] == [False, True]
     assert rows[0]["items"] == ITEMS
     assert rows[0]["metrics"]["kept"]["ndcg@10"] == 0.02
+    (release_folder(tmp_path, ids[0]) / "metrics.json").write_text("{")
+    with pytest.raises(ArtifactError, match=r"metrics\.json is not JSON"):
+        list_releases(tmp_path)
 
 
 def test_artefacts_of_different_runs_are_refused(tmp_path: Path) -> None:
@@ -217,7 +239,7 @@ def _restamp(folder: Path, name: str, where: tuple[str, ...]) -> None:
     entry = parts
     for key in where:
         entry = entry[key]
-    entry[0]["sha256"] = sha256_of(folder / name)
+    next(e for e in entry if e["path"] == name)["sha256"] = sha256_of(folder / name)
     service, schema = manifest["feature_service"], manifest["feature_schema_hash"]
     old, manifest["release_id"] = manifest["release_id"], release_id_of(parts, service, schema)
     text = json.dumps(parts).replace(old, manifest["release_id"])
