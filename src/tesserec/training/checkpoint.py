@@ -50,6 +50,7 @@ class Checkpoints:
         self.recipe = recipe
         self.every_s = every_s
         self._last = time.monotonic()
+        self._best: str | None = None  # file of the best weights that we wrote or checked
 
     def due(self) -> bool:
         return time.monotonic() - self._last >= self.every_s
@@ -63,8 +64,9 @@ class Checkpoints:
         self._write(files["last"], tensors)
         if position.best_epoch:
             files["best"] = f"best-{position.best_epoch:06d}.safetensors"
-            if not (self.folder / files["best"]).exists():
+            if files["best"] != self._best:  # one that lies there may be a damaged leftover
                 self._write(files["best"], best)
+                self._best = files["best"]
         state = {
             "format": 1,
             "recipe": self.recipe,
@@ -91,6 +93,7 @@ class Checkpoints:
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             log.warning("checkpoint %s can't be read (%s); starting anew", self.folder, error)
             return None
+        self._best = state["files"].get("best", {}).get("name")
         return position, tensors["last"], tensors.get("best", {})
 
     def _write(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -15,7 +15,7 @@ import torch
 from tesserec.config import TrainingConfig
 from tesserec.errors import TesserecError, UsageError
 from tesserec.models.rpg import RPG, Shape
-from tesserec.training.checkpoint import Checkpoints
+from tesserec.training.checkpoint import Checkpoints, Position
 from tesserec.training.loop import Progress, device_of, fit, learning_rate, uses_bf16
 from tesserec.training.packing import Windows, windows
 
@@ -155,3 +155,16 @@ def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
     assert resumed == history
     assert steps == []
     assert torch.equal(again.tokens, model.tokens)
+
+
+def test_a_damaged_best_of_a_former_training_is_written_anew(tmp_path: Path) -> None:
+    good = {"w": torch.ones(3)}
+    position = Position(step=1, best_epoch=1)
+    Checkpoints(tmp_path, recipe="a", every_s=0).save(position, good, good)
+    best = next(tmp_path.glob("best-*.safetensors"))
+    best.write_bytes(best.read_bytes()[:-1] + b"x")
+    anew = Checkpoints(tmp_path, recipe="a", every_s=0)
+    assert anew.load() is None
+    anew.save(position, good, good)
+    found = Checkpoints(tmp_path, recipe="a", every_s=0).load()
+    assert found is not None and torch.equal(found[2]["w"], good["w"])
