@@ -51,7 +51,7 @@ class Client:
             raise need("tritonclient", "client") from None
         self.url, self.timeout_s = url, timeout_s
         self._grpc = grpc
-        self._client = grpc.InferenceServerClient(url)
+        self._client = grpc.InferenceServerClient(url, channel_args=_channel(url))
 
     @staticmethod
     def address_of(workdir: Path) -> str:
@@ -94,11 +94,14 @@ class Client:
         """The k best items for a user or a history, with the rules of docs/serving.md.
 
         Raises:
-            RequestError: the server refused this request (the message says why).
-            ServingError: it did not answer in time, or not at all.
+            RequestError: this request is refused (the message says why).
+            ServingError: the server did not answer in time, or not at all.
         """
-        text = json.dumps(dict(rules), ensure_ascii=False) if rules else ""
-        inputs = self.inputs(user_id.encode(), [h.encode() for h in history], k, text.encode())
+        try:
+            text = json.dumps(dict(rules)) if rules else ""
+            inputs = self.inputs(user_id.encode(), [h.encode() for h in history], k, text.encode())
+        except (UnicodeEncodeError, OverflowError, TypeError, ValueError) as error:
+            raise RequestError(f"the request can't be written: {error}") from None
         return _answer(self._infer(inputs))
 
     def _infer(self, inputs: Sequence[Any]) -> Any:
@@ -110,9 +113,8 @@ class Client:
             status = str(error.status() or "")
             if any(code in status for code in BAD_REQUEST):
                 raise RequestError(str(error.message())) from None
-            raise ServingError(
-                f"{self.url} did not answer within {self.timeout_s} s: {status} {error.message()}"
-            ) from None
+            what = "failed" if "INTERNAL" in status else f"did not answer within {self.timeout_s} s"
+            raise ServingError(f"{self.url} {what}: {status} {error.message()}") from None
 
     def inputs(self, user_id: bytes, history: Sequence[bytes], k: int, rules: bytes) -> list[Any]:
         """The input tensors of one request, each with the batch dimension."""
@@ -129,6 +131,14 @@ class Client:
             tensor.set_data_from_numpy(array)
             tensors.append(tensor)
         return tensors
+
+
+def _channel(url: str) -> list[tuple[str, int]] | None:
+    """Past any proxy of the environment (http_proxy) to this machine; None: the usual settings."""
+    if url.rpartition(":")[0] not in ("127.0.0.1", "localhost", "[::1]"):
+        return None
+    sizes = ("grpc.max_send_message_length", "grpc.max_receive_message_length")
+    return [("grpc.enable_http_proxy", 0), *((name, -1) for name in sizes)]  # -1: no limit
 
 
 def _strings(values: Sequence[bytes]) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tesserec.decoders.constraints import Constraints, pack_bits
-from tesserec.errors import RequestError
+from tesserec.errors import RequestError, ServingError
 from tesserec.serving.features import UserRow
 from tesserec.serving.loaded import Loaded, is_facet
 from tesserec.serving.manager import Manager
@@ -22,6 +23,8 @@ from tesserec.serving.wire import request_of, tensors_of
 
 log = logging.getLogger(__name__)
 MODEL, POPULAR = "model", "popular"
+QUIET_S = 60.0  # a store that does not answer is logged once in so long, not once a batch
+ERROR_LENGTH = 500  # a longer message would not fit into gRPC's trailer
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Handler:
         self, workdir: Path, release: str | None = None, *, manager: Manager | None = None
     ) -> None:
         self.manager = manager or Manager(workdir, release)
+        self._complain_at = 0.0
 
     @classmethod
     def from_environment(cls) -> Handler:
@@ -67,18 +71,24 @@ class Handler:
 
     def recommend_tensors(
         self, batch: Sequence[Mapping[str, np.ndarray]]
-    ) -> list[dict[str, np.ndarray] | RequestError]:
+    ) -> list[dict[str, np.ndarray] | RequestError | ServingError]:
         """`recommend` on input and output tensors (shapes: `tesserec.serving.wire`)."""
         answers = self.recommend([request_of(tensors) for tensors in batch])
-        return [a if isinstance(a, RequestError) else tensors_of(a) for a in answers]
+        return [
+            _guarded(tensors_of, a) if isinstance(a, Response) else type(a)(str(a)[:ERROR_LENGTH])
+            for a in answers
+        ]
 
     def recommend(
         self, requests: Sequence[Request | RequestError]
-    ) -> list[Response | RequestError]:
-        """One answer or error a request, in order; never raises for what a request holds."""
+    ) -> list[Response | RequestError | ServingError]:
+        """One answer or error a request, in order; never raises for what a request holds.
+
+        A `ServingError` is a fault of ours, not of the request.
+        """
         loaded = self.manager.current  # one release for the whole batch
         rows = self._features(loaded, requests)
-        answers: list[Response | RequestError | Job] = []
+        answers: list[Response | RequestError | ServingError | Job] = []
         for request in requests:
             answers.append(_guarded(_prepare, loaded, request, rows))
         groups: dict[tuple[Any, ...], list[int]] = {}
@@ -102,7 +112,9 @@ class Handler:
         try:
             return dict(zip(ordered, loaded.reader.read(ordered), strict=True))
         except Exception:  # whatever the store's driver raises: answer without it
-            log.exception("the feature store did not answer for %d users", len(ordered))
+            if time.monotonic() >= self._complain_at:
+                self._complain_at = time.monotonic() + QUIET_S
+                log.exception("the feature store did not answer for %d users", len(ordered))
             return None
 
 
@@ -157,7 +169,7 @@ def _group_key(job: Job) -> tuple[Any, ...]:
     return bool(job.history), facets, sparse, rules.quota_new, rules.diversity, k
 
 
-def _answer_group(loaded: Loaded, jobs: Sequence[Any]) -> list[Response | RequestError]:
+def _answer_group(loaded: Loaded, jobs: Sequence[Any]) -> list[Response | ServingError]:
     """Decode jobs together; if that fails, each alone, so that one of them fails for itself."""
     try:
         return _decode(loaded, jobs)
@@ -165,10 +177,10 @@ def _answer_group(loaded: Loaded, jobs: Sequence[Any]) -> list[Response | Reques
         if len(jobs) > 1:
             return [_answer_group(loaded, [job])[0] for job in jobs]
         log.exception("a request failed")
-        return [RequestError(f"internal error: {type(error).__name__}: {error}")]
+        return [ServingError(f"internal error: {type(error).__name__}: {error}")]
 
 
-def _decode(loaded: Loaded, jobs: Sequence[Job]) -> list[Response | RequestError]:
+def _decode(loaded: Loaded, jobs: Sequence[Job]) -> list[Response | ServingError]:
     recommender, total = loaded.recommender, len(loaded.catalogue.row_of)
     k = min(max(job.request.k for job in jobs), total)
     if jobs[0].history:
@@ -246,11 +258,11 @@ def _explain(loaded: Loaded, job: Job, ids: list[str]) -> str:
 
 
 def _guarded(function: Any, *arguments: Any) -> Any:
-    """The function's result; an unforeseen exception becomes that request's own error."""
+    """The function's result; an unforeseen exception becomes an error of that request alone."""
     try:
         return function(*arguments)
     except RequestError as error:
         return error
     except Exception as error:
-        log.exception("a request could not be prepared")
-        return RequestError(f"internal error: {type(error).__name__}: {error}")
+        log.exception("a request could not be handled")
+        return ServingError(f"internal error: {type(error).__name__}: {error}")

@@ -60,23 +60,30 @@ class Manager:
         self._refused_at = 0.0
         self._overlay_stamp: tuple[int, ...] | None = None
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._swap = threading.Lock()  # held while `current` is made of the former one
+        self._threads: list[threading.Thread] = []
         wanted = release or promoted(workdir)
         if wanted is None:
             raise ServingError(f"no release is promoted in {workdir}; run the pipeline first")
-        self._reader: Reader | None = None
         self.current: Loaded = self._load(wanted)
         self.refresh_overlay()
 
     def watch(self) -> None:
-        """Follow the pointer and the overlay in a background thread until `close`."""
-        self._thread = threading.Thread(target=self._follow, name="release-manager", daemon=True)
-        self._thread.start()
+        """Follow the pointer and the overlay in the background until `close`.
+
+        In a thread each: items must vanish in time also while a release is being loaded.
+        """
+        for look, every_s in ((self.refresh_release, POINTER_S), (self.refresh_overlay, OVERLAY_S)):
+            thread = threading.Thread(
+                target=self._follow, args=(look, every_s), name=look.__name__, daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
 
     def close(self) -> None:
         self._stop.set()
-        if self._thread:
-            self._thread.join(timeout=5)
+        for thread in self._threads:
+            thread.join(timeout=5)
 
     def refresh_release(self) -> bool:
         """Load the promoted release if it is another one; true if it now serves."""
@@ -92,7 +99,8 @@ class Manager:
             self._refused, self._refused_at = wanted, time.monotonic()
             log.exception("release %s isn't served; %s goes on", wanted, self.current.release_id)
             return False
-        self.current = loaded.withdraw(self.current.withdrawn)
+        with self._swap:
+            self.current = loaded.withdraw(self.current.withdrawn)
         self._refused = None
         log.info("serving release %s", wanted)
         return True
@@ -110,22 +118,23 @@ class Manager:
             return False
         items = frozenset(line.strip() for line in text.splitlines() if line.strip())
         self._overlay_stamp = stamp
-        if items == self.current.withdrawn:
-            return False
-        self.current = self.current.withdraw(items)
+        with self._swap:
+            if items == self.current.withdrawn:
+                return False
+            self.current = self.current.withdraw(items)
         log.info("%d items are withdrawn", len(items))
         return True
 
-    def _follow(self) -> None:
-        overlay_at = time.monotonic()
-        while not self._stop.wait(POINTER_S):
+    def _follow(self, look: Callable[[], bool], every_s: float) -> None:
+        said = ""
+        while not self._stop.wait(every_s):
             try:
-                self.refresh_release()
-                if time.monotonic() - overlay_at >= OVERLAY_S:
-                    overlay_at = time.monotonic()
-                    self.refresh_overlay()
-            except (OSError, ValueError, TesserecError):  # unreadable for now; look again later
-                log.exception("cannot read the pointer or the overlay of %s", self.workdir)
+                look()
+                said = ""
+            except (OSError, ValueError, TesserecError) as error:  # unreadable for now; look again
+                if str(error) != said:  # once, not every second
+                    said = str(error)
+                    log.exception("%s of %s failed", look.__name__, self.workdir)
 
     def _load(self, release_id: str) -> Loaded:
         """Check, load and warm a release.
@@ -141,14 +150,13 @@ class Manager:
         catalogue = Catalogue(recommender.items, recommender.row_of)
         loaded = Loaded(release_id, recommender, reader, catalogue)
         _warm(loaded)
-        self._reader = reader
         return loaded
 
     def _reader_for(self, manifest: dict[str, Any]) -> Reader:
         wanted = (manifest["feature_service"], manifest["feature_schema_hash"])
-        reader = self._reader
-        if reader is None or (reader.service, reader.schema_hash) != wanted:
-            reader = self._open_reader(self.workdir)  # the first time, or applied anew since
+        # anew for each release: its run may have changed the store's settings, and the former
+        # one is in use by another thread
+        reader = self._open_reader(self.workdir)
         found = (reader.service, reader.schema_hash)
         if found != wanted:
             raise ServingError(

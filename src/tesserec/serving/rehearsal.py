@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import importlib
+import itertools
 import logging
 import threading
 import time
@@ -22,7 +23,7 @@ from tesserec.errors import TesserecError
 from tesserec.release.manifest import release_folder
 from tesserec.serving import triton
 from tesserec.serving.client import Client
-from tesserec.serving.features import Reader, open_reader
+from tesserec.serving.features import Reader, UserRow, open_reader
 
 log = logging.getLogger(__name__)
 TOLERANCE = 1e-4  # relative; docs/serving.md
@@ -53,12 +54,15 @@ def rehearse(
 ) -> dict[str, Any]:
     """Ask a throw-away server for these users and compare.
 
+    A user whom an event reached meanwhile is left out: the two answers are of two histories.
+
     Returns:
         `{release_id, users, equal, mismatches: [{user_id, problem, served, offline}],
         latency_ms: {p50, p95, p99}, seconds_to_ready}`; latency is one caller's, k = 10.
 
     Raises:
         ServingError: the server did not become ready or did not answer.
+        TesserecError: an event reached every one of the users.
     """
     from tesserec.recommender import Recommender
 
@@ -68,24 +72,28 @@ def rehearse(
     with triton.start(
         workdir, project, release=release_id, threads=threads, publish=False, models=models
     ) as server:
+        warm.join()
+        store = reader(workdir)
+        before = store.read(asked)
         with Client(server.grpc, timeout_s=30) as client, ThreadPoolExecutor(CALLERS) as pool:
             served = list(pool.map(lambda user: _ask(client, user, DEPTH), asked))
+            rows = store.read(asked)
             seconds = [_timed(client, user) for user in users]
         ready = server.seconds_to_ready
-    warm.join()
     recommender = Recommender.load(release_folder(workdir, release_id))
-    offline = offline_rankings(
-        recommender, reader(workdir), asked, DEPTH, withdrawn=_withdrawn(workdir)
-    )
+    offline = rankings(recommender, rows, DEPTH, withdrawn=_withdrawn(workdir))
+    same = [_history(old) == _history(new) for old, new in zip(before, rows, strict=True)]
+    if not any(same[: len(users)]):
+        raise TesserecError("events reached all users while they were rehearsed; run again")
     mismatches = []
-    for user, ours, theirs in zip(asked, served, offline, strict=True):
+    for user, ours, theirs in itertools.compress(zip(asked, served, offline, strict=True), same):
         problem = difference(ours, theirs)
         if problem:
             mismatches.append(_mismatch(user, problem, ours, theirs))
     p50, p95, p99 = (round(1000 * float(np.quantile(seconds, q)), 3) for q in (0.5, 0.95, 0.99))
     return {
         "release_id": release_id,
-        "users": len(asked),
+        "users": sum(same),
         "equal": not mismatches,
         "mismatches": mismatches,
         "latency_ms": {"p50": p50, "p95": p95, "p99": p99},
@@ -102,7 +110,13 @@ def offline_rankings(
     withdrawn: frozenset[str] = frozenset(),
 ) -> list[Ranking]:
     """What the release recommends to these users without any server: seen items are left out."""
-    rows = reader.read(users)
+    return rankings(recommender, reader.read(users), k, withdrawn=withdrawn)
+
+
+def rankings(
+    recommender: Any, rows: Sequence[UserRow], k: int, *, withdrawn: frozenset[str] = frozenset()
+) -> list[Ranking]:
+    """As `offline_rankings`, of features that were read already."""
     row_of, items = recommender.row_of, recommender.items
     shown = np.ones(len(row_of), bool)
     if "available" in items.column_names:
@@ -156,7 +170,7 @@ def sample_users(features: Artifact, count: int) -> list[str]:
 
 
 def _history_lengths(features: Artifact) -> Iterator[tuple[str, int]]:
-    """(user, events) of the last cut, a batch at a time."""
+    """(user, events), a batch at a time; a user comes once for each cut."""
     import pyarrow.dataset as ds
 
     table = ds.dataset(features.file("user_history"), format="parquet")
@@ -167,7 +181,7 @@ def _history_lengths(features: Artifact) -> Iterator[tuple[str, int]]:
 
 def _keep(heap: list[tuple[int, str]], entry: tuple[int, str], size: int) -> None:
     """Keep the `size` largest distinct entries."""
-    if entry in heap:
+    if (heap and len(heap) == size and entry <= heap[0]) or entry in heap:
         return
     (heapq.heappush if len(heap) < size else heapq.heappushpop)(heap, entry)
 
@@ -190,6 +204,10 @@ def _mismatch(user: str, problem: str, ours: Ranking, theirs: Ranking) -> dict[s
         "served": list(zip(ours.item_ids[:5], ours.scores[:5], strict=True)),
         "offline": list(zip(theirs.item_ids[:5], theirs.scores[:5], strict=True)),
     }
+
+
+def _history(row: UserRow) -> tuple[list[str], set[str]]:
+    return list(row.history), set(row.seen)
 
 
 def _withdrawn(workdir: Path) -> frozenset[str]:

@@ -80,7 +80,11 @@ def parse_rules(text: str) -> Rules:
         return Rules()
     try:
         tree = json.loads(text, parse_constant=_no_constant)
-    except (json.JSONDecodeError, RecursionError) as error:
+        if "\\u" in text:  # an escape may be half a character, which no answer could repeat
+            json.dumps(tree, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise RequestError("rules hold half of a surrogate pair, which is no text") from None
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"rules are not JSON: {error}") from None
     if not isinstance(tree, dict):
         raise RequestError(f"rules are a {type(tree).__name__}; send a JSON object")

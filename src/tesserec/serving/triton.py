@@ -24,7 +24,7 @@ from tesserec.project import find_project
 from tesserec.release.pointer import promoted
 from tesserec.serving.environment import ServingEnvironment, find_environment, link_backend
 from tesserec.serving.ports import reserve
-from tesserec.serving.server_file import remove_server_file, write_server_file
+from tesserec.serving.server_file import read_server_file, remove_server_file, write_server_file
 
 log = logging.getLogger(__name__)
 MODEL = "recommend"
@@ -33,6 +33,8 @@ STOP_S = 15.0  # then the process group is killed
 KEEP_LOGS = 10
 TAIL_LINES = 15
 TAIL_WIDTH = 300
+# The server is ours and near: a proxy of the environment (http_proxy) knows nothing of it.
+HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 # How the log tells what model.py raised in `initialize`.
 CAUSE = re.compile(r"Failed to initialize Python stub: (?:\w+: )?(.*?)(?:\\n\\nAt:|\"?$)", re.M)
 # Runs in a small process of its own: code between fork and exec of a threaded one may deadlock.
@@ -261,7 +263,7 @@ def _await_ready(server: TritonProcess, timeout_s: float) -> None:
         if code is not None:
             raise ServingError(_with_tail("Triton did not become ready", server.log))
         try:
-            with urllib.request.urlopen(url, timeout=5):
+            with HTTP.open(url, timeout=5):
                 return
         except (urllib.error.URLError, OSError):  # not bound yet, or the model is not loaded yet
             time.sleep(0.1)
@@ -280,7 +282,7 @@ def _first_answer(http: str, log_path: Path) -> str:
         f"http://{http}/v2/models/{MODEL}/infer", json.dumps({"inputs": inputs}).encode()
     )
     try:
-        with urllib.request.urlopen(request, timeout=30) as reply:
+        with HTTP.open(request, timeout=30) as reply:
             outputs = {out["name"]: out["data"] for out in json.load(reply)["outputs"]}
         return str(outputs["release_id"][0])
     except (urllib.error.URLError, OSError, ValueError, LookupError) as error:
@@ -291,9 +293,18 @@ def _new_log(workdir: Path) -> Path:
     folder = workdir / "serving"
     folder.mkdir(parents=True, exist_ok=True)
     for old in sorted(folder.glob("triton-*.log"))[: -KEEP_LOGS + 1]:
-        old.unlink(missing_ok=True)
+        if str(old) != _log_in_use(workdir):  # rehearsals beside a long-lived server make many
+            old.unlink(missing_ok=True)
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
     return folder / f"triton-{now}-{os.getpid()}.log"
+
+
+def _log_in_use(workdir: Path) -> str | None:
+    """The log of the server that runs for this folder."""
+    try:
+        return read_server_file(workdir)["log"]
+    except ServingError:
+        return None
 
 
 def _text(path: Path) -> str:

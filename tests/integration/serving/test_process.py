@@ -15,6 +15,7 @@ import pytest
 
 from tesserec.errors import ServingError, UsageError
 from tesserec.release import promote, release_folder
+from tesserec.serving.client import Client
 from tesserec.serving.server_file import read_server_file
 from tesserec.serving.triton import TritonProcess, start
 from tests.fakes.release import tiny_release
@@ -102,6 +103,19 @@ def test_stopping_leaves_nothing(promoted_shop: Path, project: Path, light_model
     server.stop()
     with pytest.raises(ServingError, match="Triton ended with code 0"):
         server.check()
+
+
+def test_a_proxy_of_the_environment_is_not_asked(
+    promoted_shop: Path, project: Path, light_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with (
+        start(promoted_shop, project, models=light_models) as server,
+        Client(server.grpc, timeout_s=10) as client,
+    ):
+        assert client.recommend(history=["I001"]).source == "model"
 
 
 def test_kill_of_the_parent_leaves_no_server(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tesserec.errors import RequestError
+from tesserec.errors import RequestError, ServingError
 from tesserec.recommender import Recommender
 from tesserec.release import promoted, release_folder
 from tesserec.serving.handler import Handler
@@ -187,7 +188,7 @@ def test_a_failure_in_decoding_hits_one_request(
         [make_request("U5"), make_request(history=["I013"]), make_request("U6")]
     )
     assert isinstance(good, Response) and isinstance(other, Response)
-    assert isinstance(bad, RequestError) and "poison" in str(bad)
+    assert isinstance(bad, ServingError) and "poison" in str(bad), "it isn't the caller's fault"
 
 
 def test_tensors_in_and_out(handler: Handler) -> None:
@@ -197,9 +198,25 @@ def test_tensors_in_and_out(handler: Handler) -> None:
         "k": np.array([[3]], np.int32),
         "rules": np.array([[b""]], object),
     }
-    bad = good | {"rules": np.array([[b"\xff"]], object)}
-    answers = handler.recommend_tensors([good, bad, good])
-    assert isinstance(answers[1], RequestError)
-    for answer in (answers[0], answers[2]):
+    half = rb'{"explain": true, "deny": ["\ud800"]}'  # of a surrogate pair: no UTF-8 has it
+    long = b'{"%s": 1}' % (b"x" * 10_000)
+    bad = [good | {"rules": np.array([[text]], object)} for text in (b"\xff", half, long)]
+    answers = handler.recommend_tensors([good, *bad, good])
+    for answer in answers[1:-1]:
+        assert isinstance(answer, RequestError)
+        assert len(str(answer).encode()) < 1000, "gRPC refuses long trailers"
+    for answer in (answers[0], answers[-1]):
         assert isinstance(answer, dict)
         assert answer["item_id"].shape == answer["score"].shape == (1, 3)
+
+
+def test_a_silent_feature_store_does_not_fill_the_log(
+    shop: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = FakeReader()
+    handler = Handler(shop, manager=Manager(shop, reader=lambda _: reader))
+    reader.broken = True
+    with caplog.at_level(logging.ERROR):
+        for _ in range(20):
+            one(handler, user_id="U5")
+    assert len(caplog.records) == 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -132,4 +135,65 @@ def test_the_watcher_swaps_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert manager.current.release_id == second
     assert manager.current.withdrawn == {"I001"}
     manager.close()
-    assert manager._thread is not None and not manager._thread.is_alive()
+    assert manager._threads and not any(thread.is_alive() for thread in manager._threads)
+
+
+def test_items_vanish_also_while_a_release_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manager_module, "POINTER_S", 0.02)
+    monkeypatch.setattr(manager_module, "OVERLAY_S", 0.02)
+    first, second = tiny_release(tmp_path), tiny_release(tmp_path, seed=2)
+    promote(tmp_path, first)
+    loading, go_on = threading.Event(), threading.Event()
+
+    def slow(folder: Path) -> object:
+        if folder.name == second:
+            loading.set()
+            assert go_on.wait(20)
+        return manager_module.load_recommender(folder)
+
+    manager = Manager(tmp_path, reader=lambda _: FakeReader(), load=slow)
+    manager.watch()
+    promote(tmp_path, second)
+    assert loading.wait(20)
+    (tmp_path / "overlay").mkdir()
+    (tmp_path / "overlay" / "withdrawn").write_text("I001")
+    wait_until(lambda: bool(manager.current.withdrawn))
+    assert manager.current.release_id == first
+    go_on.set()
+    wait_until(lambda: manager.current.release_id == second)
+    assert manager.current.withdrawn == {"I001"}
+    manager.close()
+
+
+def test_a_pointer_that_stays_unreadable_is_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(manager_module, "POINTER_S", 0.01)
+    promote(tmp_path, tiny_release(tmp_path))
+    manager = opened(tmp_path)
+    (tmp_path / "promoted").write_text("not JSON")
+    with caplog.at_level(logging.ERROR):
+        manager.watch()
+        time.sleep(0.3)
+        manager.close()
+    assert len(caplog.records) == 1
+
+
+def test_each_release_opens_the_store_anew(tmp_path: Path) -> None:
+    """Its run may have changed the store's settings, such as the length of histories."""
+    first, second = tiny_release(tmp_path), tiny_release(tmp_path, seed=2)
+    promote(tmp_path, first)
+    manager = opened(tmp_path)
+    before = manager.current.reader
+    promote(tmp_path, second)
+    assert manager.refresh_release()
+    assert manager.current.reader is not before
+
+
+def wait_until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

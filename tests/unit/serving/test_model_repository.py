@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from tesserec.errors import RequestError
+from tesserec.errors import RequestError, ServingError
 from tesserec.serving.handler import Handler
 from tesserec.serving.wire import INPUTS, OUTPUTS
 
@@ -41,11 +41,13 @@ class FakeTensor:
 
 
 class FakeError(str):
-    INVALID_ARG = 3
+    INTERNAL, INVALID_ARG = 1, 3
+    code: int
 
     def __new__(cls, message: str, code: int) -> FakeError:
-        assert code == cls.INVALID_ARG
-        return super().__new__(cls, message)
+        error = super().__new__(cls, message)
+        error.code = code
+        return error
 
 
 def response(tensors: list[FakeTensor] | None = None, error: FakeError | None = None) -> object:
@@ -94,4 +96,6 @@ def test_a_bad_request_gets_its_own_error(model: Any, handler: Handler) -> None:
         assert answer.error is None
         assert tuple(t.name for t in answer.tensors) == OUTPUTS
     assert second.tensors is None and "k is 0" in second.error
+    assert second.error.code == FakeError.INVALID_ARG
+    assert triton.respond(ServingError("ours")).error.code == FakeError.INTERNAL
     assert isinstance(handler.recommend_tensors([{}])[0], RequestError)

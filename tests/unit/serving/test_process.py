@@ -85,10 +85,15 @@ def test_the_server_file_names_a_living_server(tmp_path: Path) -> None:
 
 
 def test_old_logs_are_deleted_and_the_cause_comes_first(tmp_path: Path) -> None:
+    last = tmp_path
     for _ in range(15):
         last = triton._new_log(tmp_path)
         last.write_text("")
     assert len(list((tmp_path / "serving").glob("*.log"))) == triton.KEEP_LOGS
+    write_server_file(tmp_path, {"grpc": "h:1", "pid": None, "log": str(last)})
+    for _ in range(15):
+        triton._new_log(tmp_path).write_text("")
+    assert last.exists(), "a running server's log was deleted"
     path = tmp_path / "x.log"
     path.write_text(
         'a\n\nI1 pb_stub.cc:366] "Failed to initialize Python stub: ServingError: no registry'

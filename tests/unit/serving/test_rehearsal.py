@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +13,12 @@ import pytest
 
 from tesserec.artifacts import Artifact, build
 from tesserec.errors import TesserecError
+from tesserec.release import promoted
+from tesserec.serving import rehearsal
+from tesserec.serving.handler import Handler
 from tesserec.serving.rehearsal import Ranking, difference, sample_users
+from tesserec.serving.request import make_request
+from tests.fakes.release import FakeReader, FakeRow
 
 
 def test_equal_rankings() -> None:
@@ -64,3 +72,36 @@ def _features(workdir: Path, lengths: dict[str, int]) -> Artifact:
     return build(
         workdir, "features", params={"users": len(lengths)}, parents=(), version=1, make=make
     )[0]
+
+
+def test_a_user_with_a_new_event_meanwhile_is_left_out(
+    shop: Path, handler: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Served and offline answers are then of two histories; that says nothing of the release."""
+    reads: list[int] = []
+
+    class Reader(FakeReader):
+        def read(self, user_ids: Sequence[str]) -> list[FakeRow]:
+            reads.append(len(user_ids))
+            rows = super().read(user_ids)
+            if len(reads) > 1:  # an event of U5 arrived after the server had answered
+                rows[0] = FakeRow("U5", [*rows[0].history, "I001"], {*rows[0].seen, "I001"})
+            return rows
+
+    class NoServer:
+        grpc, seconds_to_ready = "", 1.0
+
+    class Caller:
+        def recommend(self, *, user_id: str, k: int) -> Any:
+            return handler.recommend([make_request(user_id, k=k)])[0]
+
+    monkeypatch.setattr(rehearsal.triton, "start", lambda *_, **__: nullcontext(NoServer()))
+    monkeypatch.setattr(rehearsal, "Client", lambda *_, **__: nullcontext(Caller()))
+    result = rehearsal.rehearse(
+        shop, None, promoted(shop) or "", ["U5", "U6", "U7"], reader=lambda _: Reader()
+    )
+    assert result["mismatches"] == [] and result["equal"]
+    assert result["users"] == 3  # U6, U7 and the unknown one
+    with pytest.raises(TesserecError, match="events reached all"):
+        reads.clear()
+        rehearsal.rehearse(shop, None, promoted(shop) or "", ["U5"], reader=lambda _: Reader())

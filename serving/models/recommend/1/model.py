@@ -3,6 +3,7 @@
 import numpy
 import triton_python_backend_utils as pb_utils
 
+from tesserec.errors import RequestError
 from tesserec.serving.handler import Handler
 from tesserec.serving.wire import INPUTS
 
@@ -23,7 +24,8 @@ class TritonPythonModel:
 
     def respond(self, answer):
         if isinstance(answer, Exception):
-            error = pb_utils.TritonError(str(answer), pb_utils.TritonError.INVALID_ARG)
+            code = "INVALID_ARG" if isinstance(answer, RequestError) else "INTERNAL"
+            error = pb_utils.TritonError(str(answer), getattr(pb_utils.TritonError, code))
             return pb_utils.InferenceResponse(error=error)
         return pb_utils.InferenceResponse([pb_utils.Tensor(n, v) for n, v in answer.items()])
 
