@@ -9,6 +9,11 @@ COPY src src
 RUN pip install --no-cache-dir uv \
  && uv pip install --system ${TORCH_INDEX:+--extra-index-url $TORCH_INDEX} \
       -c infra/constraints/pipeline.txt '.[pipeline,beam,feast,validate,train,client]'
+# The rehearsal runs a real Triton, which lives in an environment of its own (docs/decisions.md).
+RUN apt-get update && apt-get install -y --no-install-recommends libpython3.11 && rm -rf /var/lib/apt/lists/* \
+ && uv venv -q .venv-serve \
+ && uv pip install -p .venv-serve/bin/python -c infra/constraints/serving.txt \
+      --override infra/constraints/serving-overrides.txt '.[serve,client]'
 COPY components components
 COPY pipelines pipelines
 COPY feature_repo feature_repo
