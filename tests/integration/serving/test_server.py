@@ -88,6 +88,8 @@ def test_bad_requests_in_a_batch_of_good_ones(client: Client) -> None:
         (b"U1", [], 5, b'{"seed": NaN}'),
         (b"U1", [], 5, b"{"),
         (b"U1", [], 5, b'{"allow": ["brand:none"]}'),
+        (b"U1", [], 5, b'{"explain": true, "deny": ["\\ud800"]}'),  # half a surrogate pair
+        (b"U1", [], 5, b'{"%s": 1}' % (b"x" * 20_000)),  # the error must fit into gRPC's trailer
     ]
     alone = [client.recommend(history=[h.decode() for h in g[1]], k=5).item_ids for g in good]
     before = _batches(client)
