@@ -15,6 +15,8 @@ EXAMPLES = """examples:
   tesserec recommend --history I7,I9 --rules '{"exclude_seen": false}'
 """
 
+SHOWN = 5  # recent items printed for a person
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--user", default="", help="user id; the server reads the history itself")
@@ -28,7 +30,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace, out: Output) -> int:
     from tesserec.serving.client import Client
-    from tesserec.serving.titles import titles_and_sids
 
     if not options.user and not options.history:
         raise UsageError("name a user (--user U) or a history (--history I1,I2)")
@@ -44,9 +45,9 @@ def execute(options: argparse.Namespace, out: Output) -> int:
         answer = client.recommend(
             user_id=options.user, history=history, k=options.k, rules={**rules, "explain": True}
         )
-    facts = titles_and_sids(workdir, answer.release_id, [*answer.item_ids, *answer.history])
+    told = {item["item_id"]: item for item in answer.explain["items"]}
     items = [
-        {"item_id": i, "score": score, "title": facts[i].title, "sid": facts[i].sid}
+        {"item_id": i, "score": score, "title": told[i]["title"], "sid": told[i]["sid"]}
         for i, score in zip(answer.item_ids, answer.scores, strict=True)
     ]
     out.result(
@@ -59,7 +60,8 @@ def execute(options: argparse.Namespace, out: Output) -> int:
             "reason": answer.reason,
         }
     )
-    recent = [f"{i}  {facts[i].title or ''}" for i in answer.history[-5:]]
+    titles = answer.explain["history_titles"][-SHOWN:]
+    recent = [f"{i}  {t or ''}" for i, t in zip(answer.history[-SHOWN:], titles, strict=True)]
     who = options.user or "(given history)"
     out.line(f"user {who}, answered by {answer.source} of release {answer.release_id}")
     out.line("recent: " + ("; ".join(recent) or "nothing known"))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import signal
 import threading
+from pathlib import Path
 
 from tesserec.cli.main import common
 from tesserec.cli.output import Output
+from tesserec.errors import ServingError
 from tesserec.project import find_project
 
 EXAMPLES = """examples:
@@ -35,6 +37,7 @@ def execute(options: argparse.Namespace, out: Output) -> int:
         out.line(f"{options.url} is ready with release {result['release_id']}")
         return 0
     project = find_project(options.project)
+    _refuse_a_second(workdir)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -49,3 +52,18 @@ def execute(options: argparse.Namespace, out: Output) -> int:
             server.check()
     out.note("stopped")
     return 0
+
+
+def _refuse_a_second(workdir: Path) -> None:
+    """Two servers of one workdir would take server.json, by which clients find them, in turns."""
+    from tesserec.serving.server_file import read_server_file
+
+    try:
+        running = read_server_file(workdir)
+    except ServingError:
+        return
+    if running["pid"] is not None:
+        raise ServingError(
+            f"a server runs for {workdir} already: process {running['pid']}, gRPC "
+            f"{running['grpc']}; it follows promotions by itself, stop it before you start another"
+        )

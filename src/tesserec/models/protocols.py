@@ -4,37 +4,71 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """Item content -> vectors."""
 
     def fit(self, items: pa.Table) -> None: ...
-    def encode(self, items: pa.Table) -> np.ndarray: ...  # float32 [N, D], row i = items row i
+
+    def encode(self, items: pa.Table) -> np.ndarray:
+        """float32 [N, D]; row i is that of items row i."""
+        ...
+
     def save(self, folder: Path) -> None: ...
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """Vectors -> codes; ties go to the lowest code."""
 
-    def fit(self, vectors: np.ndarray, rng: np.random.Generator) -> None: ...  # float32 [N, D]
-    def encode(self, vectors: np.ndarray) -> np.ndarray: ...  # uint8/uint16 [N, m]
+    def fit(self, vectors: np.ndarray, rng: np.random.Generator) -> None: ...
+
+    def encode(self, vectors: np.ndarray) -> np.ndarray:
+        """Codes of vectors float32 [N, D]: uint8 or uint16 [N, m]."""
+        ...
+
     def save(self, folder: Path) -> None: ...
 
 
+@runtime_checkable
+class Table(Protocol):
+    """Item -> codes; append-only, rows never move."""
+
+    def codes_of(self, item_ids: Sequence[str]) -> np.ndarray: ...
+    def items_of(self, codes: np.ndarray) -> list[list[str]]: ...
+    def append(self, item_ids: Sequence[str], codes: np.ndarray) -> np.ndarray: ...
+
+
+@runtime_checkable
 class Model(Protocol):
-    """Histories -> what a scorer or a decoder needs."""
+    """Histories -> what its scorer or decoder needs."""
 
-    def state(
-        self, histories: Sequence[np.ndarray]
-    ) -> Any: ...  # histories: item rows, oldest first
+    def loss(self, batch: Any) -> Any: ...
+
+    def state(self, histories: Sequence[np.ndarray]) -> Any:
+        """Of histories as item rows, oldest first; one entry of the state a history."""
+        ...
 
 
+@runtime_checkable
 class Decoder(Protocol):
     """A model's state -> ranked items that exist and are allowed."""
 
-    def rank(self, state: Any, k: int, constraints: Any) -> tuple[np.ndarray, np.ndarray]: ...
+    def rank(self, state: Any, k: int, constraints: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Rows int64 [B, k], padded with -1, and scores float32 [B, k]."""
+        ...
+
+
+@runtime_checkable
+class Recommends(Protocol):
+    """The only thing that serving and evaluation know."""
+
+    def recommend(
+        self, histories: Sequence[Sequence[str]], k: int, constraints: Any = None
+    ) -> tuple[list[list[str]], list[np.ndarray]]: ...

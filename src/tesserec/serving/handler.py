@@ -238,12 +238,13 @@ def _explain(loaded: Loaded, job: Job, ids: list[str]) -> str:
     """JSON: which history was used, what was left out, and titles and codes of the answer."""
     catalogue = loaded.catalogue
     rows = [catalogue.row_of[item] for item in ids]
-    titles = catalogue.items["title"].take(rows).to_pylist() if rows else []
+    titles = _titles(catalogue, ids)
     codes = loaded.recommender.codes
     rules = job.request.rules
     return json.dumps(
         {
             "history": job.history,
+            "history_titles": _titles(catalogue, job.history),
             "ignored": job.ignored,
             "seen": len(job.seen),
             "excluded": len(catalogue.rows(_denied(job))),
@@ -255,6 +256,11 @@ def _explain(loaded: Loaded, job: Job, ids: list[str]) -> str:
         },
         ensure_ascii=False,
     )
+
+
+def _titles(catalogue: Any, item_ids: Sequence[str]) -> list[str | None]:
+    rows = [catalogue.row_of[item] for item in item_ids]
+    return catalogue.items["title"].take(rows).to_pylist() if rows else []
 
 
 def _guarded(function: Any, *arguments: Any) -> Any:

@@ -19,7 +19,6 @@ from tesserec.serving.server_file import (
     remove_server_file,
     write_server_file,
 )
-from tesserec.serving.titles import ItemFacts, titles_and_sids
 
 PROJECT = Path(__file__).parents[3]
 
@@ -103,16 +102,6 @@ def test_old_logs_are_deleted_and_the_cause_comes_first(tmp_path: Path) -> None:
     message = triton._with_tail("not ready", path)
     assert message.startswith("not ready: no registry\n")
     assert message.endswith("  b")
-
-
-def test_titles_and_codes_come_from_the_release(shop: Path) -> None:
-    from tesserec.release import promoted
-
-    facts = titles_and_sids(shop, promoted(shop) or "", ["I003", "no", "I003"])
-    assert facts["I003"].title == "Title 3 – ü"
-    assert len(facts["I003"].sid or []) == 4
-    assert facts["no"] == ItemFacts()
-    assert titles_and_sids(shop, "r00000000000", ["I003"]) == {"I003": ItemFacts()}
 
 
 def test_importing_the_client_side_is_light() -> None:
