@@ -88,7 +88,8 @@ def training_pipeline(cluster: ClusterConfig) -> Any:
                 "codes": codes.outputs["codes"],
                 "features": feats.outputs["features"],
             }
-            model = _place(train(**shared, **trained), cluster).after(codes_gate)
+            # The point-in-time proof comes first: nothing is trained on a cut that is not proved.
+            model = _place(train(**shared, **trained), cluster).after(codes_gate, store)
             _on_gpu(model, cluster)
             metrics = _place(evaluate(**shared, model=model.outputs["model"], **trained), cluster)
             metrics_gate = _place(

@@ -22,6 +22,7 @@ from tesserec.features import proof, publish, sync
 from tesserec.features.apply import apply, load_definitions, registry
 from tesserec.features.state import read_state
 from tesserec.features.store import FeatureReader, UserFeatures, open_store
+from tesserec.project import find_project
 from tesserec.steps import feature_store
 from tests.command import ROOT
 from tests.fakes import feature_oracle as oracle
@@ -78,6 +79,22 @@ def test_a_second_call_returns_at_once_and_a_lost_state_is_made_up_for(
         database.unlink()
     feature_store.run(tmp_path, config, made)
     assert online(tmp_path, events) == expected(events)
+
+
+def test_edited_definitions_are_applied_by_the_next_run(
+    tmp_path: Path, config: RunConfig, made: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = feature_store.run(tmp_path, config, made)
+    project = tmp_path / "edited"
+    shutil.copytree(find_project() / "feature_repo", project / "feature_repo")
+    (project / "pipelines").mkdir()
+    views = project / "feature_repo" / "views.py"
+    views.write_text(views.read_text() + "\n# a remark\n")
+    with monkeypatch.context() as patch:
+        patch.setenv("TESSEREC_PROJECT", str(project))
+        after = feature_store.run(tmp_path, config, made)
+    assert after.key != before.key
+    assert feature_store.run(tmp_path, config, made).key == before.key
 
 
 def test_the_join_gives_one_row_a_user_and_nothing_of_the_future(
