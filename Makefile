@@ -15,20 +15,20 @@ PIN := $(ROOT)/infra/constraints
 
 .PHONY: help install demo test test-slow check format constraints clean
 help:           ## this list
-	@grep -hE '^[a-z-]+:.*##' $(ROOT)/Makefile | sed 's/:.*##/\t/' | expand -t 14
+	@grep -hE '^[a-z%-]+:.*##' $(ROOT)/Makefile | sed 's/:.*##/\t/' | expand -t 14
 
 $(UV):
 	@[ -n "$(PYTHON)" ] || { echo "tesserec needs Python 3.11 or 3.12; none was found (set PYTHON=/path/to/python)"; exit 2; }
 	@$(PYTHON) -m venv $(ROOT)/.uv && $(ROOT)/.uv/bin/python -m pip install -q --disable-pip-version-check 'uv>=0.5'
 
 $(VENV)/.stamp: $(ROOT)/pyproject.toml $(PIN)/pipeline.txt | $(UV)
-	@echo "installing the pipeline environment (.venv)"
+	@echo "installing the pipeline environment (.venv; about 2 GB, a minute or so)"
 	@[ -x $(BIN)/python ] || $(UV) venv -q --seed -p $(PYTHON) $(VENV)
 	@$(UV) pip install -q -p $(BIN)/python -c $(PIN)/pipeline.txt -e '$(ROOT)[dev]' && touch $@
 
 # The server's Python stub needs numpy 1.26, Feast asks for numpy 2: two environments, one override (docs/decisions.md).
 $(SERVE)/.stamp: $(ROOT)/pyproject.toml $(PIN)/serving.txt $(PIN)/serving-overrides.txt | $(UV)
-	@echo "installing the serving environment (.venv-serve)"
+	@echo "installing the serving environment (.venv-serve; about 1.5 GB)"
 	@[ -x $(SERVE)/bin/python ] || $(UV) venv -q -p $(PYTHON) $(SERVE)
 	@$(UV) pip install -q -p $(SERVE)/bin/python -c $(PIN)/serving.txt --override $(PIN)/serving-overrides.txt -e '$(ROOT)[serve]' && touch $@
 
@@ -54,7 +54,7 @@ check: install ## ruff and pyright
 	@cd $(ROOT) && $(BIN)/ruff format --check -q . && $(BIN)/ruff check -q . && $(BIN)/basedpyright --level error
 	@echo "check: clean"
 
-format: install
+format: install  ## write the code as ruff wants it
 	@cd $(ROOT) && $(BIN)/ruff format -q . && $(BIN)/ruff check -q --fix .
 
 bench-%: install  ## bench-NAME runs benchmarks/NAME.py; QUICK=1 for a minute's version

@@ -40,7 +40,9 @@ def main() -> int:
         return error.exit_code
     newest = max((workdir / "reports").glob("*/report.html"), key=lambda p: p.parent.name)
     out.line(f"\nreport: {newest}")
-    out.line(f"demo done in {time.monotonic() - start:.0f} s; Triton is stopped")
+    out.line(f"demo done in {time.monotonic() - start:.0f} s; Triton is stopped. Go on with:")
+    for command in ("serve", "release list", "evaluate"):
+        out.line(f"  {Path(sys.executable).parent / 'tesserec'} {command} --workdir {workdir}")
     return code
 
 

@@ -40,7 +40,9 @@ class ServingError(TesserecError):
 
 
 class RequestError(TesserecError):
-    """One recommendation request is bad; it concerns that request alone."""
+    """One recommendation request is bad; it concerns that request alone (exit 2)."""
+
+    exit_code = 2
 
 
 def need(module: str, extra: str) -> TesserecError:

@@ -8,13 +8,14 @@ from pathlib import Path
 from tesserec.errors import UsageError
 
 ENV = "TESSEREC_PROJECT"
+CHECKOUT = Path(__file__).resolve().parents[2]  # of an editable install; a wheel's has no folders
 
 
 def find_project(explicit: str | Path | None = None) -> Path:
     """The folder with `pipelines/` and `feature_repo/`.
 
     Looked for in `explicit` (`--project`), else TESSEREC_PROJECT, else the current folder and its
-    parents.
+    parents, else the checkout that this package is installed from (an editable install).
 
     Raises:
         UsageError: none is found, or the named one lacks them; the message says how to get them.
@@ -26,12 +27,12 @@ def find_project(explicit: str | Path | None = None) -> Path:
             return folder
         raise UsageError(f"{folder} has no pipelines/ and feature_repo/; name a tesserec checkout")
     here = Path.cwd()
-    for folder in (here, *here.parents):
+    for folder in (here, *here.parents, CHECKOUT):
         if _is_project(folder):
             return folder
     raise UsageError(
-        f"no pipelines/ and feature_repo/ in {here} or above; they come with the repository "
-        f"(clone it, then use --project FOLDER or {ENV})"
+        f"no pipelines/ and feature_repo/ in {here} or above; the wheel does not carry them: "
+        f"clone the repository and name it by --project FOLDER or {ENV}"
     )
 
 

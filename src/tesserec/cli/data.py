@@ -18,24 +18,30 @@ from rich.progress import (
 from tesserec.cli.main import common
 from tesserec.cli.output import Output
 
-EXAMPLES = """examples:
+MAKE = """examples:
   tesserec data make shop --users 3000 --items 1200 --seed 1
+"""
+FETCH = """examples:
   tesserec data fetch amazon2014/Beauty data/beauty
   tesserec data fetch https://example.org/file.gz data --sha256 HEX
 """
+EXAMPLES = f"{MAKE}{FETCH.removeprefix('examples:').lstrip(chr(10))}"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    make = actions.add_parser("make", help="write a generated shop", epilog=EXAMPLES)
+    raw = argparse.RawDescriptionHelpFormatter
+    text = "write a generated shop: equal arguments give equal bytes"
+    make = actions.add_parser("make", help=text, description=text, epilog=MAKE, formatter_class=raw)
     make.add_argument("path", type=Path, help="folder to write")
-    make.add_argument("--users", type=int, default=3000)
-    make.add_argument("--items", type=int, default=1200)
-    make.add_argument("--seed", type=int, default=1)
+    make.add_argument("--users", type=int, default=3000, help="default: 3000")
+    make.add_argument("--items", type=int, default=1200, help="default: 1200")
+    make.add_argument("--seed", type=int, default=1, help="default: 1")
     make.add_argument("--dirty", type=float, default=0.0, help="share of bad rows, up to 0.5")
     common(make, workdir=False)
+    text = "download a public data set, or a URL; a cut connection is resumed"
     fetch = actions.add_parser(
-        "fetch", help="download a public data set, or a URL", epilog=EXAMPLES
+        "fetch", help=text, description=text, epilog=FETCH, formatter_class=raw
     )
     fetch.add_argument(
         "name", help="amazon2014/CATEGORY, amazon2023/CATEGORY, movielens/ml-100k, ... or a URL"

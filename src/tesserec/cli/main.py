@@ -7,6 +7,7 @@ import errno
 import importlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,16 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format="%(asctime)s %(name)s: %(message)s",
     )
     out = Output(json_only=getattr(options, "json", False))
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         command = importlib.import_module(f"tesserec.cli.{options.command}")
         return command.execute(options, out)
     except TesserecError as error:
         if debug:
             raise
-        out.error(str(error))
+        out.failure(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        out.error("interrupted; the next run goes on where this one stopped")
+        out.failure("interrupted; the next run goes on where this one stopped")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -62,15 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         hint = "check that it is there, may be written, and that the disk has room"
-        out.error(
+        out.failure(
             f"{error}; {hint}" if error.filename or error.errno == errno.ENOSPC else f"{error}"
         )
         return 1
     except Exception as error:
         if debug:
             raise
-        out.error(f"unexpected {type(error).__name__}: {error} (--debug shows where)")
+        out.failure(f"unexpected {type(error).__name__}: {error} (--debug shows where)")
         return 1
+
+
+def _terminated(*_: object) -> None:
+    """A polite kill ends a command as Ctrl-C does: children stopped, the terminal restored."""
+    raise KeyboardInterrupt
 
 
 def build_parser(only: str = "") -> argparse.ArgumentParser:

@@ -51,6 +51,11 @@ class Output:
         """A remark beside the result, on standard error."""
         self.errors.print(text, markup=False)
 
+    def failure(self, text: str) -> None:
+        """The command failed before it had a result: one object for a machine too."""
+        self.error(text)
+        self.result({"error": text})
+
     def error(self, text: str) -> None:
         self.errors.print(f"error: {text}", markup=False, style="red")
 

@@ -24,7 +24,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-k", type=int, default=10, help="how many items (default: 10)")
     parser.add_argument("--rules", default="{}", help="JSON of rules (docs/serving.md)")
     parser.add_argument("--url", help="gRPC address (default: the server started in --workdir)")
-    parser.add_argument("--timeout-s", type=float, default=10.0, help="seconds to wait")
+    parser.add_argument(
+        "--timeout-s", type=float, default=10.0, help="seconds to wait (default: 10)"
+    )
     common(parser)
 
 
@@ -62,8 +64,9 @@ def execute(options: argparse.Namespace, out: Output) -> int:
     )
     titles = answer.explain["history_titles"][-SHOWN:]
     recent = [f"{i}  {t or ''}" for i, t in zip(answer.history[-SHOWN:], titles, strict=True)]
-    who = options.user or "(given history)"
-    out.line(f"user {who}, answered by {answer.source} of release {answer.release_id}")
+    who = f"user {options.user}" if options.user else "the given history"
+    kind = "popular items" if answer.source.startswith("popular") else "model"
+    out.line(f"{who}, answered by the {kind} of release {answer.release_id}")
     out.line("recent: " + ("; ".join(recent) or "nothing known"))
     rows = [
         [n, i["title"] or "", i["item_id"], f"{i['score']:.3f}"] for n, i in enumerate(items, 1)

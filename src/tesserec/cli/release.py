@@ -22,7 +22,7 @@ ACTIONS = {
     "promote": "move the pointer to a release, after its hashes were checked",
     "rollback": "move the pointer back to the release promoted before",
     "verify": "hash every file of a release again (default: the promoted one)",
-    "prune": "delete releases but the promoted one, the last 3, and what they refer to",
+    "prune": "delete all but the promoted one, the one before, the newest 3 and what these need",
 }
 
 
@@ -51,7 +51,12 @@ def _list(workdir: Any, options: argparse.Namespace, out: Output) -> int:
     releases = list_releases(workdir)
     out.result({"releases": releases})
     if not releases:
-        out.line(f"no releases in {workdir} yet; make one with: tesserec run CONFIG.yaml")
+        others = sorted(p.parent.name for p in workdir.glob("*/promoted"))
+        hint = f"; there are some in {', '.join(str(workdir / o) for o in others)}"
+        out.line(
+            f"no releases in {workdir} yet{hint if others else ''}; "
+            "make one with: tesserec run CONFIG.yaml"
+        )
         return 0
     rows = [
         [
@@ -77,9 +82,10 @@ def _promote(workdir: Any, options: argparse.Namespace, out: Output) -> int:
 
 
 def _rollback(workdir: Any, options: argparse.Namespace, out: Output) -> int:
-    from tesserec.release import rollback
+    from tesserec.release import promoted, rollback
 
-    return _moved(rollback(workdir), out)
+    former = promoted(workdir)
+    return _moved({**rollback(workdir), "previous": former}, out)
 
 
 def _moved(pointer: dict[str, Any], out: Output) -> int:
@@ -91,7 +97,7 @@ def _moved(pointer: dict[str, Any], out: Output) -> int:
         "problems": [],
     }
     out.result(result)
-    out.line(f"promoted: {result['release_id']} (before: {result['previous'] or 'none'})")
+    out.line(f"{result['release_id']} is promoted (before: {result['previous'] or 'nothing'})")
     return 0
 
 
@@ -136,5 +142,5 @@ def _prune(workdir: Any, options: argparse.Namespace, out: Output) -> int:
             "deleted": deleted,
         }
     )
-    out.line(f"deleted {len(deleted)} releases: {', '.join(deleted) or 'none'}")
+    out.line(f"deleted: {', '.join(deleted)}" if deleted else "nothing to delete")
     return 0

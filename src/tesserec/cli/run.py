@@ -16,11 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
-
 from tesserec.artifacts import write_atomic
 from tesserec.cli.main import common
 from tesserec.cli.output import Output, metric_table
+from tesserec.cli.watch import watch
 from tesserec.config import load_config, to_dict
 from tesserec.errors import TesserecError, UsageError
 from tesserec.locks import exclusive, is_free
@@ -102,7 +101,7 @@ def _run(folder: Path, project: Path, out: Output) -> tuple[dict[str, dict[str, 
     process = _start(folder, project)
     try:
         out.note(f"run {folder.name} in {folder.parents[1]} (log: {folder / 'run.log'})")
-        records = _watch(process, folder, out)
+        records = watch(process, folder, out)
     finally:
         _stop(process)
     return records, process.returncode
@@ -157,74 +156,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def _watch(
-    process: subprocess.Popen[bytes], folder: Path, out: Output
-) -> dict[str, dict[str, Any]]:
-    """Show each step as it starts, moves on and ends; return the record of each ended step."""
-    ended: dict[str, dict[str, Any]] = {}
-    running = ""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[state]}"),
-    )
-    with Progress(*columns, console=out.errors, transient=True) as bar:
-        task = bar.add_task("starting", total=None, state="")
-        position = 0
-        while True:
-            finished = process.poll() is not None
-            records, position = _new_records(folder / "steps.jsonl", position)
-            for record in records:
-                if record["event"] == "start":
-                    running = record["step"]
-                    bar.reset(task, total=None, description=record["step"], state="")
-                else:
-                    ended[record["step"]] = record
-                    out.note(_step_line(record))
-            _show_progress(bar, task, folder / "progress.json")
-            if finished:
-                if running and running not in ended:
-                    ended[running] = _killed(running)
-                return ended
-            time.sleep(0.1)
-
-
-def _killed(step: str) -> dict[str, Any]:
-    """The record of a step that wrote none at its end."""
-    error = "its process was killed; was there memory enough?"
-    record = {"step": step, "artifact": None, "reused": False, "seconds": 0.0}
-    return record | {"error": error, "error_type": "killed"}
-
-
-def _new_records(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
-    """The whole lines written behind `position`, and where the next ones will begin."""
-    if not path.exists():
-        return [], position
-    with path.open("rb") as handle:
-        handle.seek(position)
-        text = handle.read()
-    whole = text[: text.rfind(b"\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()], position + len(whole)
-
-
-def _show_progress(bar: Progress, task: Any, path: Path) -> None:
-    try:
-        state = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
-        return
-    extra = "  ".join(f"{k} {v}" for k, v in state.items() if k not in ("done", "total"))
-    bar.update(task, completed=state["done"], total=state["total"], state=extra)
-
-
-def _step_line(record: dict[str, Any]) -> str:
-    if record.get("error"):
-        return f"  {record['step']:<14} failed after {record['seconds']:.1f} s: {record['error']}"
-    where = record["artifact"]["id"] if record["artifact"] else ""
-    state = "already done" if record["reused"] else f"{record['seconds']:.1f} s"
-    return f"  {record['step']:<14} {state:>12}  {where}"
-
-
 def _summary(
     workdir: Path, folder: Path, records: dict[str, dict[str, Any]], return_code: int | None
 ) -> tuple[dict[str, Any], int]:
@@ -249,6 +180,7 @@ def _summary(
     }
     errors = [r for r in records.values() if r.get("error")]
     if errors:
+        result["error"] = f"{errors[0]['step']}: {errors[0]['error']}"
         return result, EXIT_OF_ERROR.get(errors[0]["error_type"], 1)
     return result, 0 if return_code == 0 and result["promoted"] else 1
 
@@ -285,4 +217,7 @@ def _tell(
         message = f"release {result['release_id']} is promoted, but the report was not written"
     step = f"{failed[0]['step']}: " if failed else ""
     out.error(f"{step}{message}")
-    out.note(f"log: {folder / 'run.log'}; the same command goes on after the last finished step")
+    out.note(
+        f"log: {folder / 'run.log'}; with the cause mended, the same command goes on after the "
+        "last finished step"
+    )

@@ -31,13 +31,13 @@ def execute(options: argparse.Namespace, out: Output) -> int:
     from tesserec.serving import triton
 
     workdir = options.workdir.resolve()
+    _refuse_a_second(workdir)
     if options.url:
         result = triton.point_at(workdir, options.url)
         out.result(result)
         out.line(f"{options.url} is ready with release {result['release_id']}")
         return 0
     project = find_project(options.project)
-    _refuse_a_second(workdir)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

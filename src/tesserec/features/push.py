@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tesserec.errors import DataError, ServingError
+from tesserec.errors import ServingError, UsageError
 from tesserec.features.state import read_state
 from tesserec.features.store import HISTORY_LENGTH, merge, open_store
 from tesserec.locks import exclusive
@@ -53,9 +53,9 @@ def push_event(
     now = clock.time()
     time = int(now) if time is None else int(time)
     if not user_id or not item_id:
-        raise DataError(f"an event needs a user and an item, not {user_id!r} and {item_id!r}")
+        raise UsageError(f"an event needs a user and an item, not {user_id!r} and {item_id!r}")
     if not 0 <= time <= now + FUTURE_S:
-        raise DataError(f"event time {time} is not between 1970 and tomorrow; give seconds, UTC")
+        raise UsageError(f"event time {time} is not between 1970 and tomorrow; give seconds, UTC")
     folder, raw_log = workdir / "feature_store", workdir / LOG
     store = _store(folder)
     try:

@@ -16,6 +16,7 @@ from tesserec.artifacts import Artifact, fsync_folder, sha256_of, write_atomic, 
 from tesserec.errors import ArtifactError
 from tesserec.release.manifest import Part, plain, release_id_of, releases_folder
 from tesserec.release.pointer import promoted
+from tesserec.release.verify import verify
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -178,8 +179,8 @@ def _parent(workdir: Path, release_id: str) -> str | None:
 
 
 def _publish(scratch: Path, final: Path, fields: Mapping[str, Any]) -> None:
-    """The manifest last, then one rename; a release that exists stays as it is."""
-    if (final / "manifest.json").is_file():
+    """The manifest last, then one rename; a sound release that exists stays as it is."""
+    if (final / "manifest.json").is_file() and not verify(final):
         log.info("release %s is there already", final.name)
         shutil.rmtree(scratch)
         return

@@ -27,7 +27,7 @@ def read_server_file(workdir: Path) -> dict[str, Any]:
         ServingError: no server was started for this folder, or it is gone.
     """
     path = server_file(workdir)
-    hint = "start one with: tesserec serve"
+    hint = f"start one with: tesserec serve --workdir {workdir}"
     try:
         info = json.loads(path.read_text())
     except FileNotFoundError:

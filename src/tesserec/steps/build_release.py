@@ -23,7 +23,7 @@ def run(
     metrics: Artifact,
 ) -> Artifact:
     """Write `<workdir>/releases/<id>/`; the artefact holds `release.json` {release_id}."""
-    from tesserec.release import build_release
+    from tesserec.release import build_release, verify
 
     def report(out: Path, release_id: str) -> None:
         from tesserec.report import release_report
@@ -56,6 +56,6 @@ def run(
         workdir, "release", params=params, parents=parents, version=VERSION, make=make
     )
     folder = workdir / "releases" / artifact.read_json("release.json")["release_id"]
-    if reused and not (folder / "manifest.json").is_file():  # pruned since
+    if reused and verify(folder):  # pruned or damaged since
         release()
     return artifact

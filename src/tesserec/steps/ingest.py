@@ -30,8 +30,10 @@ def run(workdir: Path, config: RunConfig) -> Artifact:
         try:
             ingest(config.data, config.encoder, config.seed, out, log=log)
         except DataError as error:
+            import pyarrow.parquet as pq
+
             side = out / "quarantine.parquet"
-            if not side.is_file():
+            if not side.is_file() or not pq.read_metadata(side).num_rows:
                 raise
             key = artifact_key("raw", params=params, parents=(), version=VERSION)
             kept = workdir / "reports" / "logs" / f"raw-{key}" / side.name

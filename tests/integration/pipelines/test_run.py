@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tesserec.project import find_project
 from tests.command import ROOT, environment, tesserec
 
 pytestmark = pytest.mark.triton
@@ -86,8 +87,20 @@ def test_wrong_use_exits_2_without_a_traceback(
 
 def test_outside_a_project_the_remedy_is_named(tiny_config: Path, tmp_path: Path) -> None:
     bare = {k: v for k, v in environment().items() if k != "TESSEREC_PROJECT"}
+    code = (  # as an installed wheel, which knows no checkout
+        "import sys, pathlib, tesserec.project as p; p.CHECKOUT = pathlib.Path('/nowhere');"
+        "from tesserec.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
     done = subprocess.run(
-        [sys.executable, "-m", "tesserec.cli", "run", str(tiny_config)],
+        [sys.executable, "-c", code, "run", str(tiny_config)],
         env=bare, cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2 and "--project" in done.stderr and str(ROOT) not in done.stderr
+
+
+def test_an_editable_install_knows_its_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TESSEREC_PROJECT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert find_project() == ROOT

@@ -63,7 +63,7 @@ def test_a_workdir_that_cannot_be_written_is_named(
     config.write_text("name: a")
     code = main(["run", str(config), "--workdir", str(tmp_path / "file" / "work"), "--json"])
     streams = capsys.readouterr()
-    assert code == 1 and streams.out == ""
+    assert code == 1 and str(tmp_path / "file") in json.loads(streams.out)["error"]
     assert str(tmp_path / "file") in streams.err and "may be written" in streams.err
     assert "unexpected" not in streams.err
 

@@ -12,6 +12,7 @@ import pytest
 
 from tesserec.cli import run
 from tesserec.cli.output import Output
+from tesserec.cli.watch import in_words, watch
 
 
 def ended(folder: Path, *records: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -19,7 +20,7 @@ def ended(folder: Path, *records: dict[str, Any]) -> dict[str, dict[str, Any]]:
     (folder / "steps.jsonl").write_text(lines)
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
-    return run._watch(process, folder, Output())
+    return watch(process, folder, Output())
 
 
 def done(step: str) -> list[dict[str, Any]]:
@@ -44,3 +45,9 @@ def test_a_report_that_failed_alone_is_told_so(
     run._tell(result, records, tmp_path, code, Output())
     assert code == 1 and result["promoted"] is True and result["report"] is None
     assert "is promoted, but the report was not written" in capsys.readouterr().err
+
+
+def test_progress_is_told_in_words() -> None:
+    state = {"done": 3, "total": 9, "epoch": 1, "epochs": 3, "loss": 5.2, "seconds_left": 240.0}
+    assert in_words(state) == "epoch 1/3 · loss 5.200 · 4 min left"
+    assert in_words({"done": 3, "total": 9}) == "3 of 9"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tesserec.errors import DataError, UsageError
+from tesserec.errors import UsageError
 from tesserec.features.push import append_log, push_event
 from tesserec.features.state import is_current, read_state
 from tesserec.features.store import append, load_config, merge, open_store
@@ -80,9 +80,9 @@ def test_the_log_gets_whole_lines_even_after_a_torn_one(tmp_path: Path) -> None:
 def test_a_bad_event_is_refused_before_anything_is_written(
     tmp_path: Path, user: str, item: str, time: int
 ) -> None:
-    with pytest.raises(DataError):
+    with pytest.raises(UsageError):
         push_event(tmp_path, user, item, time)
-    with pytest.raises(DataError, match="tomorrow"):
+    with pytest.raises(UsageError, match="tomorrow"):
         push_event(tmp_path, "u", "i", 10**12)
     assert not list(tmp_path.iterdir())
 

@@ -237,6 +237,11 @@ def test_the_promoted_release_is_not_compared_with_itself(tmp_path: Path) -> Non
             "parts": {},
             "files": {},
             "sources": {"metrics": key},
+            "created": "2026-01-01T00:00:00",
+            "parent": None,
+            "model": "rpg",
+            "feature_service": "recommend_v1",
+            "feature_schema_hash": "0",
         }
         (folder / "manifest.json").write_text(json.dumps(manifest))
         (tmp_path / "promoted").write_text(json.dumps({"release_id": release_id}))
