@@ -103,6 +103,7 @@ def ingest(
         if not source.has_items:
             catalogue.of_ids(list(cleaner.new_items), out / "items", counts)
     _check(counts, quarantine, config.max_bad_share)
+    _check_texts(counts, config.max_bad_share)
     dim = None
     if encoder.name == "precomputed":
         path = vectors_file(Path(config.path), encoder.vectors)
@@ -111,6 +112,16 @@ def ingest(
     summary = _summary(config, source, counts, cleaner, from_log, dim)
     (out / "counts.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False))
     return summary
+
+
+def _check_texts(counts: Counts, most: float) -> None:
+    """Refuse items whose texts are in another encoding: one bad cell is mended, most are not."""
+    for what, cells in counts.repaired["items"].items():
+        if "is not UTF-8" in what and cells > most * counts.read["items"]:
+            raise DataError(
+                f"{cells} of {counts.read['items']} items: {what.partition(':')[0]}; save the file "
+                f"as UTF-8 (more than data.max_bad_share = {most:g} would lose letters)"
+            )
 
 
 def describe(config: DataConfig, seed: int = 1) -> dict[str, Any]:

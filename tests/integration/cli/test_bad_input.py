@@ -18,11 +18,10 @@ GOOD = "user_id,item_id,timestamp\n" + "".join(
 ITEMS = "item_id,title\n" + "".join(f"i{n},Thing {n}\n" for n in range(7))
 
 
-def write(events: str | bytes = GOOD, items: str = ITEMS, name: str = "events.csv"):
+def write(events: str | bytes = GOOD, items: str | bytes = ITEMS, name: str = "events.csv"):
     def make(folder: Path) -> dict:
-        data = events.encode() if isinstance(events, str) else events
-        (folder / name).write_bytes(data)
-        (folder / "items.csv").write_text(items)
+        for file, text in ((name, events), ("items.csv", items)):
+            (folder / file).write_bytes(text.encode() if isinstance(text, str) else text)
         return {"interactions": name, "items": "items.csv"}
 
     return make
@@ -54,6 +53,10 @@ BAD: dict[str, tuple[Callable[[Path], dict], int, str]] = {
     "duplicate item id": (write(items=ITEMS + "i1,Again\n" * 7), 1, "item_id occurs before"),
     "unknown item": (write(items=ITEMS[:30]), 1, "item_id is not among the items"),
     "non-UTF-8": (write(GOOD.replace("u1", "\xfc").encode("latin-1")), 1, "user_id is not UTF-8"),
+    "titles in another encoding": (
+        write(items=ITEMS.replace("Thing", "D\xfcse").encode("latin-1")), 1,
+        "title is not UTF-8; save the file as UTF-8",
+    ),
     "truncated gzip": (
         write(gzip.compress(GOOD.encode())[:-20], name="events.csv.gz"), 1,
         "truncated or damaged gzip",
