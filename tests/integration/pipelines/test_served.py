@@ -100,7 +100,24 @@ def test_an_unknown_item_or_user_is_answered_clearly(served: tuple[Path, Client,
     answer = client.recommend(user_id="nobody at all", k=5)
     assert answer.source == "popular" and len(answer.item_ids) == 5
     bad = tesserec("event", "--user", "U000001", "--item", "", "--workdir", str(workdir))
-    assert bad.returncode in (1, 2) and "Traceback" not in bad.stderr
+    assert bad.returncode == 2 and "an event needs a user and an item" in bad.stderr
+    typo = tesserec("event", "--user", "U000001", "--item", "NOPE", "--workdir", str(workdir))
+    assert typo.returncode == 0 and "NOPE is not among the items" in typo.stderr
+
+
+def test_a_second_server_of_the_workdir_is_refused(served: tuple[Path, Client, dict]) -> None:
+    workdir, _, info = served
+    second = tesserec("serve", "--workdir", str(workdir), "--json")
+    assert second.returncode == 1 and info["grpc"] in json.loads(second.stdout)["error"]
+    ask = tesserec("recommend", "--user", "U000002", "--workdir", str(workdir), "--json")
+    assert ask.returncode == 0, ask.stderr
+
+
+def test_a_bad_request_is_wrong_use(served: tuple[Path, Client, dict]) -> None:
+    workdir, _, _ = served
+    for arguments in (["-k", "0"], ["-k", "100000"], ["--rules", '{"unknown": 1}']):
+        done = tesserec("recommend", "--user", "U000002", *arguments, "--workdir", str(workdir))
+        assert done.returncode == 2 and "Traceback" not in done.stderr, arguments
 
 
 def test_histories_in_the_store_are_the_sequences(served: tuple[Path, Client, dict]) -> None:

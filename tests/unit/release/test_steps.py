@@ -55,6 +55,16 @@ def test_a_release_is_built_once_and_again_if_it_was_deleted(tmp_path: Path) -> 
     assert verify(folder) == []
 
 
+def test_a_damaged_release_is_built_anew_by_the_next_run(tmp_path: Path) -> None:
+    release = release_of(tmp_path)
+    folder = tmp_path / "releases" / release.read_json("release.json")["release_id"]
+    with (folder / "decoder" / "decoder.json").open("a") as handle:
+        handle.write(" ")
+    assert verify(folder)
+    assert release_of(tmp_path).content_hash == release.content_hash
+    assert verify(folder) == []
+
+
 def test_only_a_rehearsed_release_is_promoted(tmp_path: Path) -> None:
     release = release_of(tmp_path)
     release_id = release.read_json("release.json")["release_id"]
