@@ -37,7 +37,8 @@ def intake(facts: Facts) -> dict[str, Any] | None:
         "tables": tables if all(k in counts for k in known[:3]) else [],
         "repaired": flat(counts.get("repaired") or {}),
         "unused": {k: v for k, v in (counts.get("unused_columns") or {}).items() if v},
-        "others": flat({k: v for k, v in counts.items() if k not in known}),
+        "files": [f"{f['name']} ({f['bytes']:,} bytes)" for f in counts.get("files") or []],
+        "others": flat({k: v for k, v in counts.items() if k not in (*known, "files")}),
         "quarantine": _quarantine(step.path("quarantine.parquet")),
     }
 
@@ -66,7 +67,7 @@ def _quarantine(path: Path | None) -> list[dict[str, Any]]:
         )
         group["rows"] += 1
         if len(group["examples"]) < SHOWN_QUARANTINED:
-            place = f"{row['file']}, row {row['row']}"
+            place = f"{row['file']}, row {row['row']} (from 0, no header)"
             group["examples"].append({"place": place, "record": _short(row["record"], 200)})
     return sorted(groups.values(), key=lambda g: (-g["rows"], g["table"], g["reason"]))
 
