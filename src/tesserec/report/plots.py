@@ -21,6 +21,8 @@ SIZE = (4.6, 2.9)  # inches: text stays legible when a phone scales it to 350 px
 
 def code_heat_map(codes: np.ndarray, codebook_size: int) -> str:
     """How often each code of each digit is used, of codes [N, m], as m rows and K columns."""
+    from matplotlib.ticker import MaxNLocator
+
     counts = np.stack(
         [
             np.bincount(codes[:, d].astype(np.int64), minlength=codebook_size)
@@ -35,7 +37,7 @@ def code_heat_map(codes: np.ndarray, codebook_size: int) -> str:
     )
     axes.set_xlabel("code")
     axes.set_ylabel("digit")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     bar = figure.colorbar(picture, ax=axes, pad=0.015, ticks=[0, 1, 2, 3, 4])
     bar.ax.set_yticklabels(["0", "1", "2", "3", "≥4"])
     bar.set_label("use, 1 = even")
