@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -88,3 +89,9 @@ def test_no_pickle_anywhere() -> None:
         names = imports(path)
         assert not {"pickle", "cloudpickle", "dill", "joblib"} & set(names), path
         assert "allow_pickle=True" not in path.read_text(), path
+
+
+def test_every_page_that_the_readme_links_to_is_there() -> None:
+    text = (ROOT / "README.md").read_text()
+    links = re.findall(r"\]\(([^)#]+)\)", text)
+    assert len(links) > 10 and all((ROOT / link).is_file() for link in links)

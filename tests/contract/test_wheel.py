@@ -21,3 +21,4 @@ def test_the_wheel_holds_tesserec_alone(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {n.split("/")[0] for n in names if ".dist-info" not in n} == {"tesserec"}
     assert "tesserec/py.typed" in names
+    assert "tesserec/report/templates/report.html.j2" in names
