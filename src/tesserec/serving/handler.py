@@ -18,6 +18,7 @@ from tesserec.errors import RequestError, ServingError
 from tesserec.serving.features import UserRow
 from tesserec.serving.loaded import Loaded, is_facet
 from tesserec.serving.manager import Manager
+from tesserec.serving.orphan import die_with_server
 from tesserec.serving.request import Request, Response, Rules
 from tesserec.serving.wire import request_of, tensors_of
 
@@ -57,6 +58,7 @@ class Handler:
     @classmethod
     def from_environment(cls) -> Handler:
         """Made of TESSEREC_WORKDIR, TESSEREC_RELEASE, TESSEREC_THREADS; follows promotions."""
+        die_with_server()  # before the seconds that the imports take
         import torch
 
         torch.set_num_threads(int(os.environ.get("TESSEREC_THREADS") or 1))
