@@ -32,23 +32,6 @@ EXAMPLES = """examples:
   tesserec run configs/beauty.yaml --workdir work/beauty training.epochs=20
   tesserec run mine.yaml --json | jq .metrics
 """
-# In the order of the pipeline; the exit handler's report comes last.
-STEPS = [
-    "ingest",
-    "gate_raw",
-    "features",
-    "gate_features",
-    "feature_store",
-    "encode",
-    "tokenize",
-    "gate_codes",
-    "train",
-    "evaluate",
-    "gate_metrics",
-    "build_release",
-    "rehearse",
-    "promote",
-]
 ORPHANS_S = 60.0  # how long the steps of a killed run may take to end
 EXIT_OF_ERROR = {"GateFailed": 3, "UsageError": 2}
 
@@ -168,8 +151,8 @@ def _summary(
     """The machine's answer (architecture: For machines) and the exit code."""
     gates = [
         {k: verdict[k] for k in ("name", "passed", "failed_expectations")}
-        for step in STEPS
-        if step.startswith("gate_") and (verdict := _read(records.get(step), "verdict.json"))
+        for step, record in records.items()  # in the order in which they ended
+        if step.startswith("gate_") and (verdict := _read(record, "verdict.json"))
     ]
     release = _read(records.get("build_release"), "release.json")
     release_id = release["release_id"] if release else None

@@ -1,18 +1,11 @@
-"""A run's YAML as frozen dataclasses, one a stage; unknown keys are refused by name."""
+"""What a run is told: one frozen dataclass a stage, checked when it is made."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import re
-import types
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from tesserec.errors import UsageError
 
@@ -20,7 +13,7 @@ SOURCES = ("generated", "folder", "tesserec", "movielens", "amazon2014", "amazon
 WINDOWS_DAYS = (1, 7, 30)
 
 
-def _check(ok: bool, key: str, value: object, remedy: str) -> None:
+def check(ok: bool, key: str, value: object, remedy: str) -> None:
     if not ok:
         raise UsageError(f"{key} is {value!r}; {remedy}")
 
@@ -42,17 +35,17 @@ class DataConfig:
     max_bad_share: float = 0.05  # more quarantined rows than this share stops the run
 
     def __post_init__(self) -> None:
-        _check(
+        check(
             self.source in SOURCES, "data.source", self.source, f"use one of {', '.join(SOURCES)}"
         )
-        _check(
+        check(
             self.time_unit in ("auto", "s", "ms", "us", "iso"),
             "data.time_unit",
             self.time_unit,
             "use auto, s, ms, us or iso",
         )
-        _check(0 <= self.max_bad_share <= 1, "data.max_bad_share", self.max_bad_share, "use 0 to 1")
-        _check(
+        check(0 <= self.max_bad_share <= 1, "data.max_bad_share", self.max_bad_share, "use 0 to 1")
+        check(
             self.source == "generated" or bool(self.path),
             "data.path",
             self.path,
@@ -68,13 +61,13 @@ class SplitConfig:
     train_share: float = 0.9  # time: share of events before the cut; half of the rest validates
 
     def __post_init__(self) -> None:
-        _check(
+        check(
             self.protocol in ("leave_one_out", "time"),
             "split.protocol",
             self.protocol,
             "use leave_one_out or time",
         )
-        _check(
+        check(
             0 < self.train_share < 1,
             "split.train_share",
             self.train_share,
@@ -93,19 +86,19 @@ class FeatureConfig:
     runner_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check(
+        check(
             self.history_length >= 1,
             "features.history_length",
             self.history_length,
             "use at least 1",
         )
-        _check(
+        check(
             self.seen_limit >= self.history_length,
             "features.seen_limit",
             self.seen_limit,
             "use at least history_length",
         )
-        _check(
+        check(
             self.windows_days == WINDOWS_DAYS,
             "features.windows_days",
             list(self.windows_days),
@@ -125,13 +118,13 @@ class EncoderConfig:
     pca_dim: int = 128
 
     def __post_init__(self) -> None:
-        _check(
+        check(
             self.name != "sentence" or bool(self.model),
             "encoder.model",
             self.model,
             "name a model or its folder",
         )
-        _check(
+        check(
             self.name != "precomputed" or bool(self.vectors),
             "encoder.vectors",
             self.vectors,
@@ -139,7 +132,7 @@ class EncoderConfig:
         )
         for name in ("lsa_dim", "pca_dim"):
             value: int = getattr(self, name)
-            _check(value >= 1, f"encoder.{name}", value, "use at least 1")
+            check(value >= 1, f"encoder.{name}", value, "use at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +145,8 @@ class TokenizerConfig:
     iterations: int = 25
 
     def __post_init__(self) -> None:
-        _check(1 <= self.digits <= 512, "tokenizer.digits", self.digits, "use 1 to 512")
-        _check(
+        check(1 <= self.digits <= 512, "tokenizer.digits", self.digits, "use 1 to 512")
+        check(
             2 <= self.codebook_size <= 65536,
             "tokenizer.codebook_size",
             self.codebook_size,
@@ -177,16 +170,16 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("dim", "layers", "heads", "ffn"):
             value: int = getattr(self, name)
-            _check(value >= 1, f"model.{name}", value, "use at least 1")
-        _check(
+            check(value >= 1, f"model.{name}", value, "use at least 1")
+        check(
             self.dim % self.heads == 0,
             "model.dim",
             self.dim,
             f"use a multiple of model.heads ({self.heads})",
         )
-        _check(self.temperature > 0, "model.temperature", self.temperature, "use more than 0")
-        _check(0 <= self.dropout < 1, "model.dropout", self.dropout, "use 0 to below 1")
-        _check(
+        check(self.temperature > 0, "model.temperature", self.temperature, "use more than 0")
+        check(0 <= self.dropout < 1, "model.dropout", self.dropout, "use 0 to below 1")
+        check(
             self.item_scale in ("sqrt", "mean"),
             "model.item_scale",
             self.item_scale,
@@ -214,17 +207,17 @@ class TrainingConfig:
     device: str = "auto"  # auto | cpu | cuda
 
     def __post_init__(self) -> None:
-        _check(self.epochs >= 1, "training.epochs", self.epochs, "use at least 1")
-        _check(
+        check(self.epochs >= 1, "training.epochs", self.epochs, "use at least 1")
+        check(
             self.learning_rate > 0, "training.learning_rate", self.learning_rate, "use more than 0"
         )
-        _check(
+        check(
             self.precision in ("auto", "fp32", "bf16"),
             "training.precision",
             self.precision,
             "use auto, fp32 or bf16",
         )
-        _check(
+        check(
             self.device in ("auto", "cpu", "cuda"),
             "training.device",
             self.device,
@@ -232,10 +225,10 @@ class TrainingConfig:
         )
         for name in ("batch_users", "eval_every", "patience", "threads"):
             value: int = getattr(self, name)
-            _check(value >= 1, f"training.{name}", value, "use at least 1")
+            check(value >= 1, f"training.{name}", value, "use at least 1")
         for name in ("warmup_steps", "eval_users"):
             value = getattr(self, name)
-            _check(value >= 0, f"training.{name}", value, "use 0 or more")
+            check(value >= 0, f"training.{name}", value, "use 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,10 +239,10 @@ class EvaluationConfig:
     bootstrap: int = 1000
 
     def __post_init__(self) -> None:
-        _check(
+        check(
             self.users >= 0, "evaluation.users", self.users, "use 0 for all, or a number of users"
         )
-        _check(
+        check(
             self.bootstrap >= 100,
             "evaluation.bootstrap",
             self.bootstrap,
@@ -268,7 +261,7 @@ class GateConfig:
     def __post_init__(self) -> None:
         for name in ("max_loss", "max_slice_loss"):
             value: float = getattr(self, name)
-            _check(0 <= value <= 1, f"gates.{name}", value, "use a share from 0 to 1")
+            check(0 <= value <= 1, f"gates.{name}", value, "use a share from 0 to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,7 +274,7 @@ class ServingConfig:
     def __post_init__(self) -> None:
         for name in ("rehearsal_users", "threads"):
             value: int = getattr(self, name)
-            _check(value >= 1, f"serving.{name}", value, "use at least 1")
+            check(value >= 1, f"serving.{name}", value, "use at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,8 +288,8 @@ class ClusterConfig:
     retries: int = 2  # of steps that are harmless to repeat
 
     def __post_init__(self) -> None:
-        _check(self.gpu_count >= 1, "cluster.gpu_count", self.gpu_count, "use at least 1")
-        _check(self.retries >= 0, "cluster.retries", self.retries, "use 0 or more")
+        check(self.gpu_count >= 1, "cluster.gpu_count", self.gpu_count, "use at least 1")
+        check(self.retries >= 0, "cluster.retries", self.retries, "use 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,118 +312,16 @@ class RunConfig:
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     def __post_init__(self) -> None:
-        _check(
+        check(
             bool(re.fullmatch(r"[\w][\w .-]*", self.name)),
             "name",
             self.name,
             "use letters, digits, '.', '-' and '_': it is part of a folder's name",
         )
-        _check(self.seed >= 0, "seed", self.seed, "use 0 or more")
-        _check(
+        check(self.seed >= 0, "seed", self.seed, "use 0 or more")
+        check(
             self.encoder.pca_dim % self.tokenizer.digits == 0 or self.tokenizer.name != "opq",
             "encoder.pca_dim",
             self.encoder.pca_dim,
             f"use a multiple of tokenizer.digits ({self.tokenizer.digits})",
         )
-
-
-def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a run's YAML and apply overrides of the form `a.b=value` (the value is YAML).
-
-    A relative `data.path` is taken from the YAML's folder; as an override, from the current one;
-    so is an `encoder.model` that is a folder there.
-
-    Raises:
-        UsageError: no such file, not YAML, an unknown key, or a value of the wrong type.
-    """
-    try:
-        tree = yaml.safe_load(path.read_text()) or {}
-    except FileNotFoundError:
-        raise UsageError(f"there is no configuration {path}") from None
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({error.strerror}); name a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not YAML: {error}") from None
-    _check(isinstance(tree, dict), str(path), type(tree).__name__, "write keys and values")
-    data, encoder = tree.get("data"), tree.get("encoder")
-    if isinstance(data, dict) and data.get("path"):
-        data["path"] = str((path.parent / str(data["path"])).resolve())
-    if isinstance(encoder, dict) and encoder.get("model"):
-        encoder["model"] = _model(path.parent, str(encoder["model"]))
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        _check(bool(equals and key), "override", text, "write it as a.b=value")
-        try:
-            parsed = yaml.safe_load(value) if value else ""
-        except yaml.YAMLError as error:
-            raise UsageError(f"override {text!r} has a value that is not YAML: {error}") from None
-        if key == "data.path" and parsed:
-            parsed = str(Path(str(parsed)).resolve())
-        if key == "encoder.model" and parsed:
-            parsed = _model(Path(), str(parsed))
-        _put(tree, key.split("."), parsed, text)
-    return from_dict(tree)
-
-
-def _model(base: Path, name: str) -> str:
-    """A model's folder as an absolute path (steps run elsewhere); the name of one as it is."""
-    folder = base / name
-    return str(folder.resolve()) if folder.is_dir() else name
-
-
-def from_dict(tree: Mapping[str, Any]) -> RunConfig:
-    """A RunConfig of nested dictionaries (the inverse of `to_dict`)."""
-    return _parse(RunConfig, tree, "")
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Plain nested dictionaries, as JSON takes them."""
-    return dataclasses.asdict(config)
-
-
-def _put(tree: dict[str, Any], keys: Sequence[str], value: Any, text: str) -> None:
-    for key in keys[:-1]:
-        tree = tree.setdefault(key, {})
-        _check(isinstance(tree, dict), "override", text, f"'{key}' holds a value, not keys")
-    tree[keys[-1]] = value
-
-
-def _parse(cls: type, tree: Any, where: str) -> Any:
-    if not isinstance(tree, Mapping):
-        raise UsageError(f"{where.rstrip('.')} is {tree!r}; it takes keys and values")
-    hints = typing.get_type_hints(cls)
-    values: dict[str, Any] = {}
-    for key, value in tree.items():
-        if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1)
-            hint = f"; did you mean '{where}{near[0]}'?" if near else f"; known: {', '.join(hints)}"
-            raise UsageError(f"unknown key '{where}{key}'{hint}")
-        values[key] = _value(hints[key], value, f"{where}{key}")
-    return cls(**values)
-
-
-def _value(hint: Any, value: Any, key: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _parse(typing.cast(type, hint), {} if value is None else value, f"{key}.")
-    origin = typing.get_origin(hint)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise UsageError(f"{key} is {value!r}; it takes a list")
-        return tuple(_value(typing.get_args(hint)[0], v, key) for v in value)
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping):
-            raise UsageError(f"{key} is {value!r}; it takes keys and values")
-        return dict(value)
-    if hint is float and isinstance(value, str):  # YAML reads 1e-3 as a string
-        try:
-            value = float(value)
-        except ValueError:
-            raise UsageError(f"{key} is {value!r}; it takes a number") from None
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(value)
-    wrong = isinstance(hint, type | types.UnionType) and not isinstance(value, hint)
-    if wrong or (hint is int and isinstance(value, bool)):
-        raise UsageError(f"{key} is {value!r}; it takes {getattr(hint, '__name__', hint)}")
-    return value
