@@ -17,8 +17,10 @@ import torch
 from safetensors.numpy import load_file
 
 from tesserec.artifacts import read_manifest
+from tesserec.decoders import make
 from tesserec.decoders.constraints import Constraints
 from tesserec.decoders.exhaustive import Exhaustive
+from tesserec.decoders.scorers import VectorScorer
 from tesserec.errors import ArtifactError
 from tesserec.models.rpg import RPG, SHAPE, WEIGHTS
 
@@ -49,8 +51,7 @@ class Recommender:
         self.row_of = {item: row for row, item in enumerate(self.item_ids)}
         self.codes = codes
         self._model = model.eval()
-        self._decoder = Exhaustive(codes, model.shape.codebook_size)
-        self._decoder.to(model.tokens.device)
+        self._decoder = make("exhaustive", model, codes)
         self._popularity = _popularity(self.items)
 
     @classmethod
@@ -161,9 +162,9 @@ class Recommender:
     def _popular_rows(
         self, k: int, rules: Constraints, users: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        table = torch.from_numpy(np.tile(self._popularity, (users, 1)))
-        ranks = Exhaustive(np.arange(len(self.item_ids))[:, None], len(self.item_ids))
-        return ranks.rank(table[:, None, :], k, rules)
+        everyone = torch.ones(users, 1)
+        scorer = VectorScorer(torch.from_numpy(self._popularity)[:, None])
+        return Exhaustive(scorer).rank(everyone, k, rules)
 
 
 def seen_rows(history: np.ndarray, limit: int = HISTORY) -> np.ndarray:

@@ -34,6 +34,7 @@ HOMES = {
     "jinja2": {"report"},
     "faiss": {"tokenizers"},
     "sklearn": {"encoders"},
+    "numba": {"decoders"},
 }
 
 

@@ -1,1 +1,5 @@
-"""Distributions -> ranked items that exist and are allowed."""
+"""Distributions -> ranked items that exist and are allowed; the table of decoders by name."""
+
+from tesserec.decoders.making import DECODERS, make
+
+__all__ = ["DECODERS", "make"]

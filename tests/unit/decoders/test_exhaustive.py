@@ -8,10 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tesserec.decoders import exhaustive
+from tesserec.decoders import exhaustive, make, ranking
 from tesserec.decoders.constraints import Constraints, pack_bits, unpack_bits
-from tesserec.decoders.exhaustive import Exhaustive, top_k
+from tesserec.decoders.exhaustive import Exhaustive
+from tesserec.decoders.ranking import top_k
+from tesserec.decoders.scorers import CodeScorer, VectorScorer
 from tesserec.errors import TesserecError
+from tesserec.models.rpg import RPG, Shape
 
 CODES = 4
 
@@ -109,8 +112,9 @@ def test_rank_is_brute_force(
     codes, state, k, rules, block = case
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exhaustive, "ITEM_BLOCK", block)
-        patch.setattr(exhaustive, "USER_BLOCK", 2)
-        rows, scores = Exhaustive(codes, CODES).rank(state, k, rules)
+        for module in (exhaustive, ranking):
+            patch.setattr(module, "USER_BLOCK", 2)
+        rows, scores = Exhaustive(CodeScorer(codes, CODES)).rank(state, k, rules)
     truth = scores_of(codes, state)
     assert rows.shape == scores.shape == (len(state), k)
     for user in range(len(state)):
@@ -130,10 +134,11 @@ def test_target_ranks_are_places_in_the_ranking(
     rng = np.random.default_rng(len(codes))
     targets = rng.integers(-1, items, users)
     seen = [np.unique(rng.integers(0, items, rng.integers(0, items + 1))) for _ in range(users)]
-    decoder = Exhaustive(codes, CODES)
+    decoder = Exhaustive(CodeScorer(codes, CODES))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exhaustive, "ITEM_BLOCK", block)
-        patch.setattr(exhaustive, "USER_BLOCK", 2)
+        for module in (exhaustive, ranking):
+            patch.setattr(module, "USER_BLOCK", 2)
         kept, dropped = decoder.target_ranks(state, targets, seen)
     everything = decoder.rank(state, items)[0]
     unseen = decoder.rank(state, items, Constraints(deny=seen))[0]
@@ -159,7 +164,7 @@ def test_duplicate_codes_tie_by_row() -> None:
         torch.randn(1, 2, CODES, generator=torch.Generator().manual_seed(1)), -1
     )
     state[0, :, 1:3] += 9
-    rows, scores = Exhaustive(codes, CODES).rank(state, 3)
+    rows, scores = Exhaustive(CodeScorer(codes, CODES)).rank(state, 3)
     assert rows.tolist() == [[0, 2, 3]]
     assert scores[0, 0] == scores[0, 1] == scores[0, 2]
 
@@ -170,11 +175,13 @@ def test_scores_are_sums_of_log_probabilities() -> None:
     state = torch.log_softmax(
         torch.from_numpy(rng.normal(size=(70, 32, 256)).astype("float32")), -1
     )
-    rows, scores = Exhaustive(codes, 256).rank(state, 500)
+    rows, scores = Exhaustive(CodeScorer(codes, 256)).rank(state, 500)
     exact = state.double().numpy()[:, np.arange(32), codes].sum(-1)  # [70, 500]
     np.testing.assert_allclose(scores, np.take_along_axis(exact, rows, 1), rtol=1e-5)
     targets = rng.integers(0, 500, 70)
-    kept, _ = Exhaustive(codes, 256).target_ranks(state, targets, [np.array([], dtype=int)] * 70)
+    kept, _ = Exhaustive(CodeScorer(codes, 256)).target_ranks(
+        state, targets, [np.array([], dtype=int)] * 70
+    )
     assert (rows[np.arange(70), kept - 1] == targets).all()
 
 
@@ -189,13 +196,13 @@ def test_scores_are_sums_of_log_probabilities() -> None:
     ],
 )
 def test_rules_of_another_size_are_refused(rules: Constraints, part: str) -> None:
-    decoder = Exhaustive(np.zeros((5, 2), dtype=np.uint8), CODES)
+    decoder = Exhaustive(CodeScorer(np.zeros((5, 2), dtype=np.uint8), CODES))
     with pytest.raises(TesserecError, match=part):
         decoder.rank(torch.zeros(2, 2, CODES), 1, rules)
 
 
 def test_bad_states_and_k_are_refused() -> None:
-    decoder = Exhaustive(np.zeros((5, 2), dtype=np.uint8), CODES)
+    decoder = Exhaustive(CodeScorer(np.zeros((5, 2), dtype=np.uint8), CODES))
     with pytest.raises(TesserecError, match="not finite"):
         decoder.rank(torch.full((1, 2, CODES), torch.nan), 1)
     with pytest.raises(TesserecError, match="k is 0"):
@@ -203,6 +210,70 @@ def test_bad_states_and_k_are_refused() -> None:
 
 
 def test_one_item_and_no_users() -> None:
-    decoder = Exhaustive(np.zeros((1, 2), dtype=np.uint8), CODES)
+    decoder = Exhaustive(CodeScorer(np.zeros((1, 2), dtype=np.uint8), CODES))
     assert decoder.rank(torch.zeros(1, 2, CODES), 3)[0].tolist() == [[0, -1, -1]]
     assert decoder.rank(torch.zeros(0, 2, CODES), 3)[0].shape == (0, 3)
+
+
+class Pair:
+    """Two code scorers whose sum counts; its state is a tuple, as a fusion's is."""
+
+    def __init__(self, codes: np.ndarray) -> None:
+        self.items, self._parts = len(codes), [CodeScorer(codes, CODES)] * 2
+
+    def scores(self, state: tuple[torch.Tensor, ...], start: int, stop: int) -> torch.Tensor:
+        first, second = (p.scores(s, start, stop) for p, s in zip(self._parts, state, strict=True))
+        return first + second
+
+    def take(self, state: tuple[torch.Tensor, ...], users: list[int]) -> tuple[torch.Tensor, ...]:
+        return tuple(part[users] for part in state)
+
+
+@settings(max_examples=50, deadline=None)
+@given(cases())
+def test_a_state_of_several_parts_is_cut_by_users(
+    case: tuple[np.ndarray, torch.Tensor, int, Constraints, int],
+) -> None:
+    codes, state, k, rules, block = case
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exhaustive, "ITEM_BLOCK", block)
+        for module in (exhaustive, ranking):
+            patch.setattr(module, "USER_BLOCK", 2)
+        pair = Exhaustive(Pair(codes))
+        rows, scores = pair.rank((state, state), k, rules)
+        alone = Exhaustive(CodeScorer(codes, CODES))
+        expected, half = alone.rank(state, k, rules)
+        targets, seen = expected[:, 0], [np.array([0])] * len(state)
+        ranks = pair.target_ranks((state, state), targets, seen)
+        np.testing.assert_array_equal(ranks, alone.target_ranks(state, targets, seen))
+    assert rows.tolist() == expected.tolist()
+    np.testing.assert_array_equal(scores, 2 * half)
+
+
+def test_vectors_score_by_inner_product_whoever_else_asks() -> None:
+    generator = torch.Generator().manual_seed(3)
+    vectors = torch.randn(3000, 48, generator=generator)
+    bias = torch.randn(3000, generator=generator)
+    state = torch.randn(70, 48, generator=generator)
+    decoder = Exhaustive(VectorScorer(vectors, bias))
+    rows, scores = decoder.rank(state, 20)
+    exact = (state.double() @ vectors.double().t() + bias).numpy()
+    np.testing.assert_allclose(scores, np.take_along_axis(exact, rows, 1), rtol=1e-4)
+    np.testing.assert_allclose(scores, -np.sort(-exact, axis=1)[:, :20], rtol=1e-4)
+    for user in (0, 17, 69):
+        alone = decoder.rank(state[user : user + 1], 20)
+        assert alone[0].tolist() == [rows[user].tolist()]
+        assert alone[1].tolist() == [scores[user].tolist()]
+
+
+def test_a_bias_for_each_vector_is_needed() -> None:
+    with pytest.raises(TesserecError, match="2 biases for 3 vectors"):
+        VectorScorer(torch.zeros(3, 2), torch.zeros(2))
+
+
+def test_decoders_by_name() -> None:
+    codes = np.zeros((5, 2), dtype=np.uint8)
+    model = RPG(Shape(digits=2, codebook_size=CODES, dim=8, layers=1, heads=1, ffn=8), codes)
+    assert isinstance(make("exhaustive", model, codes), Exhaustive)
+    with pytest.raises(TesserecError, match="no decoder 'fast'; choose one of auto, exhaustive"):
+        make("fast", model, codes)

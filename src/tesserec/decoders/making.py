@@ -1,0 +1,48 @@
+"""A decoder by its name, for a model and its code table."""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from tesserec.errors import UsageError
+
+log = logging.getLogger(__name__)
+DECODERS = {
+    "exhaustive": "tesserec.decoders.exhaustive:Exhaustive",
+}
+
+
+def make(name: str, model: Any, codes: np.ndarray | None, **options: Any) -> Any:
+    """The decoder of that name, on the model's device.
+
+    `auto` is the exact scan where it can be had (a model decoded by its codes, on a CPU, with numba
+    installed), else exhaustive. A model with a method `scorer()` is decoded by that scorer and not
+    by codes. `options` are those of `graph`.
+
+    Raises:
+        UsageError: an unknown name, or a decoder that needs codes for a model without.
+    """
+    by_codes = codes is not None and not hasattr(model, "scorer")
+    device = next(model.parameters()).device
+    if name == "auto":
+        name = "scan" if by_codes and device.type == "cpu" and _has_numba() else "exhaustive"
+    if name not in DECODERS:
+        known = ", ".join(["auto", *DECODERS])
+        raise UsageError(f"there is no decoder {name!r}; choose one of {known}")
+    if name != "exhaustive" and not by_codes:
+        raise UsageError(f"decoder {name} reads codes, which this model has not; take exhaustive")
+    module, _, attribute = DECODERS[name].partition(":")
+    decoder = getattr(import_module(module), attribute)
+    return decoder.of(model, codes, **(options if name == "graph" else {})).to(device)
+
+
+def _has_numba() -> bool:
+    if find_spec("numba") is not None:
+        return True
+    log.warning("numba isn't installed: decoding is exhaustive, exact and slower than the scan")
+    return False
