@@ -11,11 +11,26 @@ from tesserec.errors import UsageError
 
 SOURCES = ("generated", "folder", "tesserec", "movielens", "amazon2014", "amazon2023")
 WINDOWS_DAYS = (1, 7, 30)
+MODELS = ("rpg", "sasrec", "fusion")
+DECODERS = ("auto", "exhaustive", "scan", "graph")
 
 
 def check(ok: bool, key: str, value: object, remedy: str) -> None:
     if not ok:
         raise UsageError(f"{key} is {value!r}; {remedy}")
+
+
+def _check_transformer(shape: Any, where: str) -> None:
+    for name in ("dim", "layers", "heads", "ffn"):
+        value: int = getattr(shape, name)
+        check(value >= 1, f"{where}.{name}", value, "use at least 1")
+    check(
+        shape.dim % shape.heads == 0,
+        f"{where}.dim",
+        shape.dim,
+        f"use a multiple of {where}.heads ({shape.heads})",
+    )
+    check(0 <= shape.dropout < 1, f"{where}.dropout", shape.dropout, "use 0 to below 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,9 +171,9 @@ class TokenizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The shape of the model (specification: Hou et al., KDD 2025, section 3.2)."""
+    """Which model, and the shape of RPG (Hou et al., KDD 2025, section 3.2)."""
 
-    name: str = "rpg"
+    name: str = "rpg"  # rpg | sasrec | fusion (of both)
     dim: int = 448
     layers: int = 2
     heads: int = 4
@@ -168,17 +183,9 @@ class ModelConfig:
     item_scale: str = "sqrt"  # sqrt: sum of token vectors / sqrt(m); mean: as released
 
     def __post_init__(self) -> None:
-        for name in ("dim", "layers", "heads", "ffn"):
-            value: int = getattr(self, name)
-            check(value >= 1, f"model.{name}", value, "use at least 1")
-        check(
-            self.dim % self.heads == 0,
-            "model.dim",
-            self.dim,
-            f"use a multiple of model.heads ({self.heads})",
-        )
+        check(self.name in MODELS, "model.name", self.name, f"use one of {', '.join(MODELS)}")
+        _check_transformer(self, "model")
         check(self.temperature > 0, "model.temperature", self.temperature, "use more than 0")
-        check(0 <= self.dropout < 1, "model.dropout", self.dropout, "use 0 to below 1")
         check(
             self.item_scale in ("sqrt", "mean"),
             "model.item_scale",
@@ -190,6 +197,9 @@ class ModelConfig:
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """How the model is trained."""
+
+    # not a field: where these keys stand in the YAML
+    WHERE = "training"
 
     epochs: int = 40
     batch_users: int = 256
@@ -204,31 +214,78 @@ class TrainingConfig:
     precision: str = "auto"  # auto | fp32 | bf16
     checkpoint_s: float = 60.0  # seconds between checkpoints
     threads: int = 2  # fixed, so that two runs on one machine give the same weights
+    processes: int = 1  # ranks; each takes its share of every step's users
     device: str = "auto"  # auto | cpu | cuda
 
     def __post_init__(self) -> None:
-        check(self.epochs >= 1, "training.epochs", self.epochs, "use at least 1")
+        check(self.epochs >= 1, f"{self.WHERE}.epochs", self.epochs, "use at least 1")
         check(
-            self.learning_rate > 0, "training.learning_rate", self.learning_rate, "use more than 0"
+            self.learning_rate > 0,
+            f"{self.WHERE}.learning_rate",
+            self.learning_rate,
+            "use more than 0",
         )
         check(
             self.precision in ("auto", "fp32", "bf16"),
-            "training.precision",
+            f"{self.WHERE}.precision",
             self.precision,
             "use auto, fp32 or bf16",
         )
         check(
             self.device in ("auto", "cpu", "cuda"),
-            "training.device",
+            f"{self.WHERE}.device",
             self.device,
             "use auto, cpu or cuda",
         )
-        for name in ("batch_users", "eval_every", "patience", "threads"):
+        for name in ("batch_users", "eval_every", "patience", "threads", "processes"):
             value: int = getattr(self, name)
-            check(value >= 1, f"training.{name}", value, "use at least 1")
+            check(value >= 1, f"{self.WHERE}.{name}", value, "use at least 1")
         for name in ("warmup_steps", "eval_users"):
             value = getattr(self, name)
-            check(value >= 0, f"training.{name}", value, "use 0 or more")
+            check(value >= 0, f"{self.WHERE}.{name}", value, "use 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SASRecTraining(TrainingConfig):
+    """How SASRec is trained, alone and as a part of a fusion."""
+
+    WHERE = "sasrec.training"
+
+    epochs: int = 60
+    learning_rate: float = 0.002
+
+
+@dataclass(frozen=True, kw_only=True)
+class SASRecConfig:
+    """The shape of SASRec (Kang & McAuley, ICDM 2018), for `model.name` sasrec and fusion."""
+
+    dim: int = 64
+    layers: int = 2
+    heads: int = 2
+    ffn: int = 256
+    dropout: float = 0.5
+    negatives: int = 0  # of a sampled softmax, for catalogues of millions; 0: all items
+    training: SASRecTraining = field(default_factory=SASRecTraining)
+
+    def __post_init__(self) -> None:
+        _check_transformer(self, "sasrec")
+        check(self.negatives >= 0, "sasrec.negatives", self.negatives, "use 0 for all, or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """How items are ranked (docs/models.md)."""
+
+    name: str = "auto"  # auto | exhaustive | scan | graph
+    edges: int = 100  # graph: neighbours of an item
+    beam: int = 50  # graph: items kept from step to step
+    steps: int = 3  # graph
+
+    def __post_init__(self) -> None:
+        check(self.name in DECODERS, "decoder.name", self.name, f"use one of {', '.join(DECODERS)}")
+        for name in ("edges", "beam", "steps"):
+            value: int = getattr(self, name)
+            check(value >= 1, f"decoder.{name}", value, "use at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,6 +363,8 @@ class RunConfig:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    sasrec: SASRecConfig = field(default_factory=SASRecConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     gates: GateConfig = field(default_factory=GateConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
@@ -319,6 +378,12 @@ class RunConfig:
             "use letters, digits, '.', '-' and '_': it is part of a folder's name",
         )
         check(self.seed >= 0, "seed", self.seed, "use 0 or more")
+        check(
+            self.decoder.name in ("auto", "exhaustive") or self.model.name == "rpg",
+            "decoder.name",
+            self.decoder.name,
+            f"use auto or exhaustive: {self.model.name} isn't decoded by codes alone",
+        )
         check(
             self.encoder.pca_dim % self.tokenizer.digits == 0 or self.tokenizer.name != "opq",
             "encoder.pca_dim",

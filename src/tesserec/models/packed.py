@@ -23,7 +23,12 @@ class Packed:
     segments: torch.Tensor  # int32 [R, W] number of the history; -1 where empty
 
     def to(self, device: torch.device) -> Packed:
-        return Packed(self.items.to(device), self.positions.to(device), self.segments.to(device))
+        parts = (self.items, self.positions, self.segments)
+        return Packed(*(t.to(device, non_blocking=True) for t in parts))
+
+    def pinned(self) -> Packed:
+        """In memory that a GPU copies from while it computes."""
+        return Packed(*(t.pin_memory() for t in (self.items, self.positions, self.segments)))
 
     def mask(self) -> torch.Tensor:
         """bool [R, 1, W, W]: position q sees position k of the same history, if not after it."""
@@ -40,8 +45,13 @@ class Batch:
     target_items: torch.Tensor  # int64 [T] item rows
 
     def to(self, device: torch.device) -> Batch:
+        parts = (self.target_at, self.target_items)
+        return Batch(self.inputs.to(device), *(t.to(device, non_blocking=True) for t in parts))
+
+    def pinned(self) -> Batch:
+        """See `Packed.pinned`."""
         return Batch(
-            self.inputs.to(device), self.target_at.to(device), self.target_items.to(device)
+            self.inputs.pinned(), self.target_at.pin_memory(), self.target_items.pin_memory()
         )
 
 

@@ -47,12 +47,44 @@ class Table(Protocol):
 
 @runtime_checkable
 class Model(Protocol):
-    """Histories -> what its scorer or decoder needs."""
+    """Histories -> what its scorer or decoder needs.
 
-    def loss(self, batch: Any) -> Any: ...
+    A model that isn't decoded by its codes alone also has `scorer() -> Scorer`.
+    """
 
     def state(self, histories: Sequence[np.ndarray]) -> Any:
-        """Of histories as item rows, oldest first; one entry of the state a history."""
+        """Of histories as item rows, oldest first; one entry of the state a history.
+
+        A tensor [B, ...], or a tuple of such tensors.
+        """
+        ...
+
+    def save(self, folder: Path) -> None: ...
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """A model that the training loop can fit; besides these it is a torch Module."""
+
+    def loss(self, batch: Any, smoothing: float = 0.0) -> Any:
+        """Mean over the batch's targets, as one graph."""
+        ...
+
+    def backward(self, batch: Any, smoothing: float = 0.0, *, bf16: bool = False) -> Any:
+        """Add the gradient of `loss` to each parameter's `.grad`; the loss itself."""
+        ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """What an item scores for a user, by blocks of items: never [B, N] for a large N.
+
+    It also has `items`, the number of rows. One whose states aren't tensors cuts them by users
+    itself: `take(state, users)`, for users in rising order.
+    """
+
+    def scores(self, state: Any, start: int, stop: int) -> Any:
+        """float32 [stop - start, B] of the item rows from start to before stop."""
         ...
 
 

@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
+from tesserec.config import RunConfig, TrainingConfig
 from tesserec.errors import ArtifactError, TesserecError
 from tesserec.models.backbone import INIT_STD, Backbone
 from tesserec.models.digit_heads import block_backward, block_logits
@@ -55,6 +57,7 @@ class Shape:
 class RPG(nn.Module):
     """History of items -> log-probabilities of the next item's m codes."""
 
+    needs_codes: ClassVar[bool] = True
     codes: torch.Tensor
 
     def __init__(self, shape: Shape, codes: np.ndarray, *, seed: int = 0) -> None:
@@ -211,6 +214,29 @@ class RPG(nn.Module):
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise ArtifactError(f"{weights.parent} holds no readable RPG model: {error}") from None
         return model.eval()
+
+    # ---- what a run makes it of ----
+
+    @staticmethod
+    def recipe(config: RunConfig) -> dict[str, Any]:
+        """What of the configuration the untrained model depends on."""
+        settings = asdict(config.model) | {"name": "rpg"}
+        return {"model": settings, "codebook_size": config.tokenizer.codebook_size}
+
+    @staticmethod
+    def schedule(config: RunConfig) -> TrainingConfig:
+        """How it is to be trained."""
+        return config.training
+
+    @classmethod
+    def new(cls, config: RunConfig, codes: np.ndarray, trained: np.ndarray) -> RPG:
+        """An untrained model for a code table [N, m]; it can tell of all items."""
+        del trained
+        settings = asdict(config.model)
+        del settings["name"]
+        size = config.tokenizer.codebook_size
+        shape = Shape(digits=codes.shape[1], codebook_size=size, **settings)
+        return cls(shape, codes, seed=config.seed)
 
 
 def _gradient(parameter: nn.Parameter) -> torch.Tensor:

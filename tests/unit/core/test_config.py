@@ -39,6 +39,13 @@ def test_round_trip(tmp_path: Path) -> None:
         ("seed: -1", "seed is -1; use 0 or more"),
         ("training: {threads: 0}", "training.threads is 0; use at least 1"),
         ("model: {heads: 0}", "model.heads is 0; use at least 1"),
+        ("model: {name: gru}", "model.name is 'gru'; use one of rpg, sasrec, fusion"),
+        ("sasrec: {dim: 3}", "sasrec.dim is 3; use a multiple of sasrec.heads"),
+        ("sasrec: {training: {epoch: 3}}", "did you mean 'sasrec.training.epochs'"),
+        ("sasrec: {training: {epochs: 0}}", "sasrec.training.epochs is 0; use at least 1"),
+        ("decoder: {name: beam}", "decoder.name is 'beam'; use one of auto"),
+        ("decoder: {beam: 0}", "decoder.beam is 0; use at least 1"),
+        ("{model: {name: fusion}, decoder: {name: scan}}", "fusion isn't decoded by codes"),
         ("gates: {max_loss: -1}", "gates.max_loss is -1.0; use a share"),
         ("serving: {rehearsal_users: 0}", "serving.rehearsal_users is 0; use at least 1"),
         ("- a", "write keys and values"),
@@ -48,6 +55,13 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_a_bad_value_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_config(write(tmp_path, text))
+
+
+def test_sasrec_has_a_training_of_its_own(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "sasrec: {training: {epochs: 3}}"), ["training.epochs=5"])
+    assert config.sasrec.training.epochs == 3 and config.training.epochs == 5
+    assert config.sasrec.training.learning_rate > config.training.learning_rate
+    assert from_dict(to_dict(config)) == config
 
 
 def test_numbers_as_yaml_writes_them(tmp_path: Path) -> None:
@@ -90,6 +104,8 @@ def test_every_key_is_documented() -> None:
         for key, value in tree.items():
             nested = isinstance(value, dict) and key not in ("columns", "runner_options")
             nested = nested and key != "node_selector"
+            if prefix + key == "sasrec.training":  # the keys of `training` over again
+                continue
             found += keys(value, f"{prefix}{key}.") if nested else [prefix + key]
         return found
 

@@ -1,0 +1,77 @@
+"""Models by name: to be made for a run, and as a release or an artefact holds them.
+
+A trained model is a folder with `model.json` and `model.safetensors`; one that mixes others
+(`parts`) is `<name>.json` beside the folders of its parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tesserec.errors import ArtifactError
+from tesserec.models import MODELS
+
+SHAPE, WEIGHTS = "model.json", "model.safetensors"
+
+# model's name -> file's name -> where it is
+Files = Mapping[str, Mapping[str, Path]]
+
+
+def model_class(name: str) -> Any:
+    """The class of a model.
+
+    Raises:
+        ArtifactError: this version has no such model.
+    """
+    if name not in MODELS:
+        raise ArtifactError(
+            f"there is no model {name!r}, this version has {', '.join(MODELS)}; "
+            "use the version that made it"
+        )
+    module, _, attribute = MODELS[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def parts_of(name: str) -> tuple[str, ...]:
+    """The trained models that a model consists of: its parts, or itself."""
+    return getattr(model_class(name), "parts", (name,))
+
+
+def files_of(name: str, folder: Path) -> Files:
+    """Of a model that was saved in a folder: its own files, those of parts in folders below."""
+    parts = parts_of(name)
+    if parts == (name,):
+        return {name: {file: folder / file for file in (SHAPE, WEIGHTS)}}
+    found = {p: {file: folder / p / file for file in (SHAPE, WEIGHTS)} for p in parts}
+    return found | {name: {f"{name}.json": folder / f"{name}.json"}}
+
+
+def read_model(name: str, files: Files, codes: np.ndarray | None, items: int) -> Any:
+    """A saved model, for a catalogue of N items that may have grown since.
+
+    Args:
+        codes: the code table [N, m]; None where there is none.
+
+    Raises:
+        ArtifactError: files are missing, damaged, or don't belong to these codes.
+    """
+    kind, parts = model_class(name), parts_of(name)
+    if kind.needs_codes and codes is None:
+        raise ArtifactError(f"model {name} needs codes, and there are none; run verify")
+    if parts != (name,):
+        made = {part: read_model(part, files, codes, items) for part in parts}
+        return kind.read(_file(files, name, f"{name}.json"), made, codes)
+    shape, weights = (_file(files, name, file) for file in (SHAPE, WEIGHTS))
+    return kind.read(shape, weights, codes if kind.needs_codes else items)
+
+
+def _file(files: Files, name: str, file: str) -> Path:
+    try:
+        return files[name][file]
+    except KeyError:
+        raise ArtifactError(f"model {name} has no {file}; run verify") from None
