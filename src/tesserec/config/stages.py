@@ -180,11 +180,16 @@ class ModelConfig:
     ffn: int = 1024
     temperature: float = 0.03
     dropout: float = 0.4
+    # rpg: weight of the cross-entropy over items beside that over digits; 0: as released
+    item_loss: float = 0.0
+    negatives: int = 1024  # rpg: items drawn a step for it
     item_scale: str = "sqrt"  # sqrt: sum of token vectors / sqrt(m); mean: as released
 
     def __post_init__(self) -> None:
         check(self.name in MODELS, "model.name", self.name, f"use one of {', '.join(MODELS)}")
         _check_transformer(self, "model")
+        check(self.item_loss >= 0, "model.item_loss", self.item_loss, "use 0 or more")
+        check(self.negatives >= 1, "model.negatives", self.negatives, "use at least 1")
         check(self.temperature > 0, "model.temperature", self.temperature, "use more than 0")
         check(
             self.item_scale in ("sqrt", "mean"),

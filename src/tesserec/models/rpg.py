@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,11 +24,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-from tesserec.config import RunConfig, TrainingConfig
 from tesserec.errors import ArtifactError, TesserecError
 from tesserec.models.backbone import INIT_STD, Backbone
-from tesserec.models.digit_heads import block_backward, block_logits
+from tesserec.models.digit_heads import Forward, block_backward, block_forward, block_logits
+from tesserec.models.item_loss import START_SCALE, candidates, item_backward
 from tesserec.models.packed import Batch, Packed, pack
+
+if TYPE_CHECKING:
+    from tesserec.config import RunConfig, TrainingConfig
 
 WEIGHTS = "model.safetensors"
 SHAPE = "model.json"
@@ -49,6 +52,8 @@ class Shape:
     positions: int = POSITIONS
     temperature: float = 0.03
     dropout: float = 0.4
+    item_loss: float = 0.0  # weight of the cross-entropy over items (item_loss.py); 0: as released
+    negatives: int = 1024  # items drawn a step for it
     item_scale: str = (
         "sqrt"  # sqrt: sum / sqrt(m), as large as one token; mean: sum / m, as released
     )
@@ -57,6 +62,7 @@ class Shape:
 class RPG(nn.Module):
     """History of items -> log-probabilities of the next item's m codes."""
 
+    name: ClassVar[str] = "rpg"
     needs_codes: ClassVar[bool] = True
     codes: torch.Tensor
 
@@ -76,6 +82,8 @@ class RPG(nn.Module):
             positions=shape.positions,
             dropout=shape.dropout,
         )
+        if shape.item_loss:
+            self.item_log_scale = nn.Parameter(torch.tensor(START_SCALE).log())
         generator = torch.Generator().manual_seed(seed)
         nn.init.normal_(self.tokens, std=INIT_STD, generator=generator)
         self.backbone.initialise(generator)
@@ -84,12 +92,16 @@ class RPG(nn.Module):
 
     # ---- history -> hidden ----
 
+    def _index(self, items: torch.Tensor) -> torch.Tensor:
+        """Item rows [n] -> int32 [n, m], rows of the m * K codes."""
+        m, size, _ = self.tokens.shape
+        return self.codes[items] + torch.arange(m, device=items.device, dtype=torch.int32) * size
+
     def item_vectors(self, items: torch.Tensor) -> torch.Tensor:
         """Item rows [...] -> [..., d]: the scaled sum of their token vectors."""
         m, size, dim = self.tokens.shape
-        offsets = torch.arange(m, device=items.device, dtype=torch.int32) * size
-        index = self.codes[items.reshape(-1)] + offsets
-        total = F.embedding_bag(index, self.tokens.view(m * size, dim), mode="sum")
+        table = self.tokens.view(m * size, dim)
+        total = F.embedding_bag(self._index(items.reshape(-1)), table, mode="sum")
         scale = m**-0.5 if self.shape.item_scale == "sqrt" else 1.0 / m
         return (total * scale).view(*items.shape, dim)
 
@@ -119,25 +131,30 @@ class RPG(nn.Module):
         return out
 
     def loss(self, batch: Batch, smoothing: float = 0.0) -> torch.Tensor:
-        """Mean cross-entropy over targets and digits, as one graph (training uses `backward`)."""
+        """Mean cross-entropy over targets and digits, and with `item_loss` that over items.
+
+        As one graph; training uses `backward`.
+        """
         s_Td = self.hidden(batch.inputs).flatten(0, 1).index_select(0, batch.target_at)
         codes_mT = self.codes[batch.target_items].t().long()
-        parts = [
-            F.cross_entropy(
-                self._logits(s_Td, part).flatten(0, 1),
-                codes_mT[part].flatten(),
-                reduction="sum",
-                label_smoothing=smoothing,
-            )
-            for part in self._blocks()
-        ]
-        return torch.stack(parts).sum() / codes_mT.numel()
+        logits = torch.cat([self._logits(s_Td, part) for part in self._blocks()])
+        digits = F.cross_entropy(
+            logits.flatten(0, 1), codes_mT.flatten(), label_smoothing=smoothing
+        )
+        if not self.shape.item_loss:
+            return digits
+        index, place = self._candidates(batch)
+        table = F.log_softmax(logits, dim=-1).transpose(1, 2).reshape(-1, len(s_Td))
+        sums_CT = F.embedding_bag(index, table, mode="sum")
+        items = F.cross_entropy((sums_CT * self.item_log_scale.exp()).t(), place)
+        return digits + self.shape.item_loss * items
 
     def backward(self, batch: Batch, smoothing: float = 0.0, *, bf16: bool = False) -> torch.Tensor:
         """Add the gradient of `loss` to every parameter's `.grad` and return the loss.
 
         Digits go in blocks, each backwards before the next goes forwards, so that memory holds one
-        block's [J, T, K] and not all of [m, T, K]. With `bf16` matrix products are in bfloat16.
+        block's [J, T, K]; only the loss over items needs the forward results of all of them. With
+        `bf16` matrix products are in bfloat16.
         """
         device = self.tokens.device
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
@@ -147,19 +164,51 @@ class RPG(nn.Module):
         gradients = [_gradient(p) for p in heads]
         inner = s_Td.detach().to(torch.bfloat16 if bf16 else torch.float32)
         total, ds_Td = torch.zeros((), device=device), torch.zeros_like(s_Td)
-        for part in self._blocks():
+        done = (self._forward(inner, part) for part in self._blocks())
+        extra: torch.Tensor | None = None
+        if self.shape.item_loss:
+            all_done = list(done)
+            loss, extra = self._item_backward(batch, [d.log_p for d in all_done])
+            total += self.shape.item_loss * loss
+            done = iter(all_done)
+        for part, forward in zip(self._blocks(), done, strict=True):
             total += block_backward(
                 inner,
-                (self.tokens[part], self.head_weight[part], self.head_bias[part]),
+                forward,
                 (gradients[0][part], gradients[1][part], gradients[2][part]),
                 ds_Td,
                 codes_mT[part],
                 temperature=self.shape.temperature,
                 smoothing=smoothing,
                 scale=1.0 / codes_mT.numel(),
+                d_log_p=None if extra is None else extra[part],
             )
         s_Td.backward(ds_Td)
         return total
+
+    def _forward(self, s_Td: torch.Tensor, part: slice) -> Forward:
+        heads = (self.tokens[part], self.head_weight[part], self.head_bias[part])
+        return block_forward(s_Td, heads, self.shape.temperature)
+
+    def _candidates(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Code rows of the candidates, int32 [C, m], and the place of each target, int64 [T]."""
+        rows, place = candidates(batch.target_items, len(self.codes), self.shape.negatives)
+        return self._index(rows), place
+
+    def _item_backward(
+        self, batch: Batch, log_p: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss over items and `item_loss` times its gradient of all log-probabilities."""
+        digits, targets, size = self.shape.digits, len(batch.target_items), self.shape.codebook_size
+        table = torch.empty((digits, size, targets), device=log_p[0].device)
+        for part, block in zip(self._blocks(), log_p, strict=True):
+            table[part] = block.transpose(1, 2)
+        index, place = self._candidates(batch)
+        loss, d_table, d_scale = item_backward(
+            table.view(digits * size, targets), index, place, self.item_log_scale
+        )
+        _gradient(self.item_log_scale).add_(d_scale, alpha=self.shape.item_loss)
+        return loss, d_table.mul_(self.shape.item_loss).view(table.shape).transpose(1, 2)
 
     # ---- what decoders and releases need ----
 
@@ -192,7 +241,7 @@ class RPG(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
         save_file(tensors, folder / WEIGHTS)
-        text = json.dumps({"format": 1, "model": "rpg", "shape": asdict(self.shape)}, indent=1)
+        text = json.dumps({"format": 1, "model": self.name, "shape": asdict(self.shape)}, indent=1)
         (folder / SHAPE).write_text(text + "\n")
 
     @classmethod

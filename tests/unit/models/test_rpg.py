@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tesserec.errors import ArtifactError, TesserecError
+from tesserec.models.item_loss import START_SCALE
 from tesserec.models.packed import Batch, Packed, pack
 from tesserec.models.rpg import RPG, Shape
 from tesserec.training.packing import make_batch, windows
@@ -71,22 +72,28 @@ def test_packed_equals_padded(rng: np.random.Generator, scale: str) -> None:
         torch.testing.assert_close(grad, grads[1][name], rtol=1e-4, atol=1e-5, msg=name)
 
 
+@pytest.mark.parametrize(("item_loss", "negatives"), [(0.0, 1), (0.7, 15), (0.7, ITEMS)])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_gradient_by_hand_is_that_of_autograd(rng: np.random.Generator, smoothing: float) -> None:
-    model = make_model(rng)
-    users = [rng.integers(0, ITEMS, n) for n in rng.integers(2, 90, 12)]
+def test_gradient_by_hand_is_that_of_autograd(
+    rng: np.random.Generator, smoothing: float, item_loss: float, negatives: int
+) -> None:
+    model = make_model(rng, item_loss=item_loss, negatives=negatives)
+    users = [rng.integers(0, ITEMS // 2, n) for n in rng.integers(2, 90, 12)]
     batch = make_batch(windows(users, 50), np.arange(12))
+    torch.manual_seed(9)  # the same items are drawn
     loss = model.loss(batch, smoothing)
     loss.backward()
     expected = gradients(model)
     model.zero_grad()
+    torch.manual_seed(9)
     assert model.backward(batch, smoothing).item() == pytest.approx(loss.item(), rel=1e-5)
     for name, grad in gradients(model).items():
         torch.testing.assert_close(grad, expected[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_bf16_gradient_is_close(rng: np.random.Generator) -> None:
-    model = make_model(rng)
+@pytest.mark.parametrize("item_loss", [0.0, 0.7])
+def test_bf16_gradient_is_close(rng: np.random.Generator, item_loss: float) -> None:
+    model = make_model(rng, item_loss=item_loss, negatives=ITEMS)
     users = [rng.integers(0, ITEMS, n) for n in rng.integers(2, 40, 12)]
     batch = make_batch(windows(users, 50), np.arange(12))
     loss = model.backward(batch, 0.1).item()
@@ -95,6 +102,20 @@ def test_bf16_gradient_is_close(rng: np.random.Generator) -> None:
     assert model.backward(batch, 0.1, bf16=True).item() == pytest.approx(loss, rel=1e-2)
     for name, grad in gradients(model).items():
         assert (grad - exact[name]).norm() <= 0.05 * exact[name].norm() + 1e-7, name
+
+
+def test_loss_over_items_against_the_formula(rng: np.random.Generator) -> None:
+    """Softmax over all items of the scaled score that decoding adds up, in plain numpy."""
+    weight = 2.0
+    model = make_model(rng, item_loss=weight, negatives=ITEMS)
+    events = rng.integers(0, ITEMS, 4)
+    batch = make_batch(windows([events], 50), np.arange(1))
+    table = model.state([events[:n] for n in (1, 2, 3)]).double().numpy()
+    scores = table[:, np.arange(DIGITS), model.codes.numpy()].sum(-1) * START_SCALE  # [3, N]
+    log_p = scores - np.log(np.exp(scores).sum(1, keepdims=True))
+    digits = make_model(np.random.default_rng(5), item_loss=0.0).loss(batch).item()
+    expected = digits - weight * log_p[np.arange(3), events[1:]].mean()
+    assert model.loss(batch).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_loss_against_the_formula(rng: np.random.Generator) -> None:
