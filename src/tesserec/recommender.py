@@ -17,30 +17,32 @@ import torch
 from safetensors.numpy import load_file
 
 from tesserec.artifacts import read_manifest
-from tesserec.decoders import make
+from tesserec.decoders import DECODERS, make
 from tesserec.decoders.constraints import Constraints
 from tesserec.decoders.exhaustive import Exhaustive
 from tesserec.decoders.scorers import VectorScorer
 from tesserec.errors import ArtifactError
-from tesserec.models.rpg import RPG, SHAPE, WEIGHTS
+from tesserec.models.loading import Files, members, model_class, read_model
 
 BATCH = 256  # histories in one pass of the model
 HISTORY = 1000  # seen items that count as seen (the online store keeps as many)
 
 
 class Recommender:
-    """A model, its code table, its items and an exact decoder."""
+    """A model, its code table if it has one, its items and a decoder."""
 
     def __init__(
         self,
-        model: RPG,
-        codes: np.ndarray,
+        model: Any,
+        codes: np.ndarray | None,
         item_ids: Sequence[str],
         items: pa.Table | None = None,
         *,
+        decoder: Mapping[str, Any] | None = None,
         release_id: str = "",
     ) -> None:
-        if len(codes) != len(item_ids):
+        """`decoder` is a decoder's name and options, as of the section `decoder` of a run."""
+        if codes is not None and len(codes) != len(item_ids):
             raise ArtifactError(
                 f"the code table has {len(codes)} rows, the item list {len(item_ids)}; "
                 "they belong to different releases"
@@ -51,19 +53,21 @@ class Recommender:
         self.row_of = {item: row for row, item in enumerate(self.item_ids)}
         self.codes = codes
         self._model = model.eval()
-        self._decoder = make("exhaustive", model, codes)
+        self._decoder = make(**{"name": "auto", **(decoder or {})}, model=model, codes=codes)
         self._popularity = _popularity(self.items)
 
     @classmethod
     def of_parts(
         cls,
-        model: RPG,
-        codes: np.ndarray,
+        model: Any,
+        codes: np.ndarray | None,
         item_ids: Sequence[str],
         items: pa.Table | None = None,
+        *,
+        decoder: Mapping[str, Any] | None = None,
     ) -> Recommender:
         """A recommender of parts in memory, as the evaluation of a fresh model needs it."""
-        return cls(model, codes, item_ids, items)
+        return cls(model, codes, item_ids, items, decoder=decoder)
 
     @classmethod
     def load(cls, folder: Path) -> Recommender:
@@ -75,25 +79,33 @@ class Recommender:
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
-        parts = manifest.get("parts", {})
-        _check_methods(folder, manifest)
-        codes = np.concatenate(
-            [
-                load_file(_part(folder, manifest, p))["codes"]
-                for p in _entries(parts, "codes", "codes/base-0000.safetensors")
-            ]
-        )
+        parts, name = manifest.get("parts", {}), str(manifest.get("model", ""))
+        needs_codes, decoder = model_class(name).needs_codes, _decoder(folder, manifest)
+        codes = _codes(folder, manifest) if needs_codes else None
         items = pa.concat_tables(
             [
                 pq.read_table(_part(folder, manifest, p))
                 for p in _entries(parts, "items", "items/base-0000.parquet")
             ]
         )
-        model = RPG.read(*_model_files(folder, manifest), codes)
         ids = items.column("item_id").to_pylist()
-        return cls(
-            model, codes, ids, items, release_id=str(manifest.get("release_id", folder.name))
-        )
+        model = read_model(name, _model_files(folder, manifest, name), codes, len(ids))
+        release_id = str(manifest.get("release_id", folder.name))
+        return cls(model, codes, ids, items, decoder=decoder, release_id=release_id)
+
+    @property
+    def model_name(self) -> str:
+        return self._model.name
+
+    def parts(self) -> dict[str, Recommender]:
+        """Each part of a fusion as a recommender of its own; none of another model."""
+        named = getattr(self._model, "named_parts", dict)()
+        return {
+            name: Recommender(
+                part, self.codes if part.needs_codes else None, self.item_ids, self.items
+            )
+            for name, part in named.items()
+        }
 
     # ---- asking ----
 
@@ -211,24 +223,30 @@ def _part(folder: Path, manifest: Mapping[str, Any], entry: Mapping[str, Any]) -
     return path
 
 
-def _model_files(folder: Path, manifest: Mapping[str, Any]) -> tuple[Path, Path]:
-    """Shape and weights of this release's model; each may lie in another ancestor."""
-    home = folder / "models" / "rpg"
-    found = {SHAPE: home / SHAPE, WEIGHTS: home / WEIGHTS}
-    for entry in (manifest.get("parts", {}).get("models") or {}).get("rpg") or []:
-        found[Path(entry["path"]).name] = _part(folder, manifest, entry)
-    return found[SHAPE], found[WEIGHTS]
+def _codes(folder: Path, manifest: Mapping[str, Any]) -> np.ndarray:
+    entries = _entries(manifest.get("parts", {}), "codes", "codes/base-0000.safetensors")
+    return np.concatenate([load_file(_part(folder, manifest, p))["codes"] for p in entries])
 
 
-def _check_methods(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Refuse a release that another model or decoder should answer."""
-    asked = {"model": manifest.get("model", "rpg"), "decoder": "exhaustive"}
+def _model_files(folder: Path, manifest: Mapping[str, Any], name: str) -> Files:
+    """The files of this release's model and of its parts; each may lie in another ancestor."""
+    home, entries = folder / "models", manifest.get("parts", {}).get("models") or {}
+    found = {m: {file: home / m / file for file in files} for m, files in members(name).items()}
+    for member in found:
+        for entry in entries.get(member) or []:
+            found[member][Path(entry["path"]).name] = _part(folder, manifest, entry)
+    return found
+
+
+def _decoder(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Name and options of the release's decoder; refuses one that this version doesn't have."""
+    found: dict[str, Any] = {}
     for entry in manifest.get("parts", {}).get("decoder") or []:
         if Path(entry["path"]).name == "decoder.json":
-            asked["decoder"] = json.loads(_part(folder, manifest, entry).read_text()).get("name")
-    for kind, known in (("model", "rpg"), ("decoder", "exhaustive")):
-        if asked[kind] != known:
-            raise ArtifactError(
-                f"release {folder} asks for {kind} {asked[kind]!r}, this version has {known}; "
-                "use the version that made it"
-            )
+            found = json.loads(_part(folder, manifest, entry).read_text())
+    if found.get("name", "auto") not in ("auto", *DECODERS):
+        raise ArtifactError(
+            f"release {folder} asks for decoder {found['name']!r}, this version has "
+            f"{', '.join(DECODERS)}; use the version that made it"
+        )
+    return found

@@ -55,9 +55,9 @@ def tiny_release(workdir: Path, *, seed: int = 1, schema_hash: str = SCHEMA_HASH
         workdir,
         features=made["features"],
         store=made["store"],
-        vectors=made["vectors"],
-        codes=made["codes"],
+        coded=(made["vectors"], made["codes"]),
         model=made["model"],
+        model_name="rpg",
         metrics=made["metrics"],
     )
 

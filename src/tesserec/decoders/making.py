@@ -30,7 +30,8 @@ def make(name: str, model: Any, codes: np.ndarray | None, **options: Any) -> Any
     by_codes = codes is not None and not hasattr(model, "scorer")
     device = next(model.parameters()).device
     if name == "auto":
-        name = "scan" if by_codes and device.type == "cpu" and _has_numba() else "exhaustive"
+        scans = "scan" in DECODERS and by_codes and device.type == "cpu" and _has_numba()
+        name = "scan" if scans else "exhaustive"
     if name not in DECODERS:
         known = ", ".join(["auto", *DECODERS])
         raise UsageError(f"there is no decoder {name!r}; choose one of {known}")

@@ -135,18 +135,33 @@ def evaluate_release(
 ) -> dict[str, Any]:
     """Evaluate a loaded release on a split, beside the baselines of the same training events.
 
-    The `recommender` knows its `row_of`, `item_ids` and `target_ranks` (tesserec.recommender).
+    The `recommender` is as `baseline_ranks` takes it, and knows its `row_of` and `release_id`.
     Returns the keys of `tesserec evaluate`.
     """
-    from tesserec.evaluation.baselines import ItemKNN, Popularity
-
     sequences = training_sequences(split, recommender.row_of)
     items = len(recommender.item_ids)
     frequency = training_counts(sequences, items)
     asked = cases(split, recommender.row_of, frequency, part=part, users=users, seed=seed)
-    baselines = {b.name: rank(b(sequences, items), asked) for b in (Popularity, ItemKNN)}
+    baselines = baseline_ranks(recommender, sequences, asked)
     table = evaluate(asked, rank(recommender, asked), baselines, resamples=resamples, seed=seed)
-    return {"release_id": recommender.release_id or None, "model": "rpg", **table}
+    return {"release_id": recommender.release_id or None, "model": recommender.model_name, **table}
+
+
+def baseline_ranks(
+    recommender: Any, sequences: Sequence[np.ndarray], asked: Cases
+) -> dict[str, Ranks]:
+    """What stands beside a model: popularity, item-kNN, and of a fusion each part alone.
+
+    The `recommender` knows its `item_ids`, `target_ranks`, `model_name` and `parts()`
+    (tesserec.recommender); `sequences` are training sequences of item rows.
+    """
+    from tesserec.evaluation.baselines import ItemKNN, Popularity
+
+    items = len(recommender.item_ids)
+    rankers: dict[str, Ranker] = {b.name: b(sequences, items) for b in (Popularity, ItemKNN)}
+    return {
+        name: rank(ranker, asked) for name, ranker in {**rankers, **recommender.parts()}.items()
+    }
 
 
 def _rows(items: Sequence[str], row_of: Mapping[str, int]) -> np.ndarray:

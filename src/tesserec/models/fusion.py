@@ -130,6 +130,7 @@ class FusionScorer:
 class Fusion(nn.Module):
     """A content model, an identity model, and how they are mixed."""
 
+    name: ClassVar[str] = "fusion"
     needs_codes: ClassVar[bool] = True
     parts: ClassVar[tuple[str, str]] = ("rpg", "sasrec")  # content, identity
 
@@ -152,6 +153,9 @@ class Fusion(nn.Module):
     def scorer(self) -> FusionScorer:
         return self._scorer
 
+    def named_parts(self) -> dict[str, Any]:
+        return dict(zip(self.parts, (self.content, self.identity), strict=True))
+
     @torch.inference_mode()
     def state(self, histories: Sequence[np.ndarray]) -> State:
         """Of histories as item rows, oldest first; one pass over all items for the totals.
@@ -172,7 +176,7 @@ class Fusion(nn.Module):
     def save(self, folder: Path) -> None:
         """Write the blend; the parts have folders of their own."""
         folder.mkdir(parents=True, exist_ok=True)
-        fields = {"format": 1, "model": "fusion", "blend": asdict(self.blend)}
+        fields = {"format": 1, "model": self.name, "blend": asdict(self.blend)}
         (folder / SHAPE).write_text(json.dumps(fields, indent=1) + "\n")
 
     @classmethod

@@ -1,7 +1,7 @@
 """Models by name: to be made for a run, and as a release or an artefact holds them.
 
-A trained model is a folder with `model.json` and `model.safetensors`; one that mixes others
-(`parts`) is `<name>.json` beside the folders of its parts.
+A trained model is two files, `model.json` and `model.safetensors`; one that mixes others (`parts`)
+is `<name>.json` beside theirs.
 """
 
 from __future__ import annotations
@@ -42,13 +42,19 @@ def parts_of(name: str) -> tuple[str, ...]:
     return getattr(model_class(name), "parts", (name,))
 
 
-def files_of(name: str, folder: Path) -> Files:
-    """Of a model that was saved in a folder: its own files, those of parts in folders below."""
+def members(name: str) -> dict[str, tuple[str, ...]]:
+    """The files of a model and of its parts: name -> names of its files."""
     parts = parts_of(name)
-    if parts == (name,):
-        return {name: {file: folder / file for file in (SHAPE, WEIGHTS)}}
-    found = {p: {file: folder / p / file for file in (SHAPE, WEIGHTS)} for p in parts}
-    return found | {name: {f"{name}.json": folder / f"{name}.json"}}
+    trained = {part: (SHAPE, WEIGHTS) for part in parts}
+    return trained if parts == (name,) else {**trained, name: (f"{name}.json",)}
+
+
+def files_of(name: str, folder: Path) -> Files:
+    """Of the artefact of a model: files lie in the folder itself, or in one for each member."""
+    found = members(name)
+    if len(found) == 1:
+        return {name: {file: folder / file for file in found[name]}}
+    return {m: {file: folder / m / file for file in files} for m, files in found.items()}
 
 
 def read_model(name: str, files: Files, codes: np.ndarray | None, items: int) -> Any:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,12 +23,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-from tesserec.config import RunConfig, TrainingConfig
 from tesserec.decoders.scorers import VectorScorer
 from tesserec.errors import ArtifactError, TesserecError
 from tesserec.models.backbone import INIT_STD, Backbone
 from tesserec.models.catalogue_softmax import softmax_backward
 from tesserec.models.packed import Batch, Packed, pack
+
+if TYPE_CHECKING:
+    from tesserec.config import RunConfig, TrainingConfig
 
 WEIGHTS = "model.safetensors"
 SHAPE = "model.json"
@@ -53,6 +55,7 @@ class Shape:
 class SASRec(nn.Module):
     """History of items -> a vector whose inner product with an item's is that item's logit."""
 
+    name: ClassVar[str] = "sasrec"
     needs_codes: ClassVar[bool] = False
     trained: torch.Tensor
     id_of: torch.Tensor
@@ -202,7 +205,7 @@ class SASRec(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
         save_file(tensors, folder / WEIGHTS)
-        text = json.dumps({"format": 1, "model": "sasrec", "shape": asdict(self.shape)}, indent=1)
+        text = json.dumps({"format": 1, "model": self.name, "shape": asdict(self.shape)}, indent=1)
         (folder / SHAPE).write_text(text + "\n")
 
     @classmethod

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tesserec import __version__
 from tesserec.artifacts import Artifact, fsync_folder, sha256_of, write_atomic, write_manifest
 from tesserec.errors import ArtifactError
+from tesserec.models.loading import files_of, members
 from tesserec.release.manifest import Part, plain, release_id_of, releases_folder
 from tesserec.release.pointer import promoted
 from tesserec.release.verify import verify
@@ -33,40 +34,46 @@ def build_release(
     *,
     features: Artifact,
     store: Artifact,
-    vectors: Artifact,
-    codes: Artifact,
+    coded: tuple[Artifact, Artifact] | None,
     model: Artifact,
     metrics: Artifact,
+    model_name: str,
+    trained: Collection[str] | None = None,
     raw: Artifact | None = None,
-    model_name: str = "rpg",
     decoder: Mapping[str, Any] | None = None,
     report: Callable[[Path, str], None] | None = None,
 ) -> str:
     """Gather the parts of a release and return its id; the same parts again change nothing.
 
-    `report` writes the release's `report.html` to the path that it is given, beside the id.
+    Args:
+        coded: vectors and codes, with encoder and tokenizer; None for a model without codes.
+        trained: of such a model, the ids of the items that it was trained on.
+        report: writes the release's `report.html` to the path that it is given, beside the id.
 
     Raises:
         ArtifactError: an artefact lacks a file, or codes, vectors and items have other rows.
     """
-    items = release_items(features, vectors, codes)
+    items = release_items(features, coded, trained or ())
     folder = releases_folder(workdir)
     _clear_leftovers(folder)
     scratch = folder / f".tmp-{os.getpid()}"
     scratch.mkdir(parents=True)
     _write_items(scratch / ITEMS, items)
-    _copy(codes.file("codes.safetensors"), scratch / CODES)
-    _copy(vectors.file("encoder"), scratch / "encoder")
-    _copy(codes.file("tokenizer"), scratch / "tokenizer")
-    for name in ("model.safetensors", "model.json"):
-        _copy(model.file(name), scratch / "models" / model_name / name)
-    text = json.dumps(dict(decoder or {"name": "exhaustive"}), indent=1, sort_keys=True)
+    if coded is not None:
+        vectors, codes = coded
+        _copy(codes.file("codes.safetensors"), scratch / CODES)
+        _copy(vectors.file("encoder"), scratch / "encoder")
+        _copy(codes.file("tokenizer"), scratch / "tokenizer")
+    for member, files in files_of(model_name, model.path).items():
+        for name, path in files.items():
+            _copy(_there(path), scratch / "models" / member / name)
+    text = json.dumps(dict(decoder or {"name": "auto"}), indent=1, sort_keys=True)
     write_atomic(scratch / "decoder" / "decoder.json", text)
 
     facts = store.read_json("store.json")
     parts = gather_parts(scratch, model_name)
     release_id = release_id_of(parts, facts["service"], facts["schema_hash"])
-    sources = (raw, features, store, vectors, codes, model, metrics)
+    sources = (raw, features, store, *(coded or ()), model, metrics)
     fields = {
         "release_id": release_id,
         "created": datetime.now(UTC).isoformat(timespec="microseconds"),
@@ -94,18 +101,18 @@ def gather_parts(folder: Path, model_name: str) -> dict[str, Any]:
         files = sorted(p for p in (folder / name).rglob("*") if p.is_file())
         return [Part("", p.relative_to(folder).as_posix(), sha256_of(p)) for p in files]
 
-    return {
-        "codes": below("codes"),
-        "items": below("items"),
-        "encoder": below("encoder"),
-        "tokenizer": below("tokenizer"),
-        "models": {model_name: below(f"models/{model_name}")},
-        "decoder": below("decoder"),
-    }
+    names = ("codes", "items", "encoder", "tokenizer", "decoder")
+    found: dict[str, Any] = {name: below(name) for name in names if (folder / name).is_dir()}
+    return found | {"models": {member: below(f"models/{member}") for member in members(model_name)}}
 
 
-def release_items(features: Artifact, vectors: Artifact, codes: Artifact) -> pa.Table:
+def release_items(
+    features: Artifact, coded: tuple[Artifact, Artifact] | None, trained: Collection[str]
+) -> pa.Table:
     """The items in the release's row order: profile, `trained`, and interaction counts.
+
+    `coded` are vectors and codes, whose rows must be those of the profile; without them `trained`
+    are the ids of the items trained on.
 
     Raises:
         ArtifactError: profile, vectors and codes don't hold the same items in the same order.
@@ -114,17 +121,20 @@ def release_items(features: Artifact, vectors: Artifact, codes: Artifact) -> pa.
     import pyarrow.parquet as pq
 
     profile = pq.read_table(features.file("item_profile")).sort_by("row")
-    coded = pq.read_table(codes.file("item_ids.parquet"))
     ids = profile["item_id"].combine_chunks()
-    for artifact in (vectors, codes):
+    for artifact in coded or ():
         other = pq.read_table(artifact.file("item_ids.parquet"))["item_id"].combine_chunks()
         if not ids.equals(other.cast(ids.type)):
             raise ArtifactError(
                 f"{artifact.path.name} has other item rows ({len(other)}) than item_profile "
                 f"({len(ids)}); they stem from different runs: delete both and run again"
             )
+    if coded is not None:
+        flags = pq.read_table(coded[1].file("item_ids.parquet"))["trained"]
+    else:
+        flags = pa.array([item in trained for item in ids.to_pylist()], pa.bool_())
     stats = pq.read_table(features.file("item_stats"))
-    items = profile.select(PROFILE_COLUMNS).append_column("trained", coded["trained"])
+    items = profile.select(PROFILE_COLUMNS).append_column("trained", flags)
     for name in COUNT_COLUMNS:
         items = items.append_column(
             name, pa.array(_counts(ids.to_pylist(), stats, name), pa.int64())
@@ -146,6 +156,12 @@ def _write_items(path: Path, items: pa.Table) -> None:
 
     path.parent.mkdir(parents=True)
     pq.write_table(items, path, compression="zstd")
+
+
+def _there(path: Path) -> Path:
+    if not path.is_file():
+        raise ArtifactError(f"there is no {path}; delete its artefact and run again")
+    return path
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -71,20 +71,26 @@ def _belong_together(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
 
     parts = manifest["parts"]
     items = sum(pq.read_metadata(part_path(folder, p)).num_rows for p in parts_of(parts["items"]))
-    if "codes" not in parts:  # a model without codes
-        return []
-    shapes = [_code_shape(part_path(folder, p)) for p in parts_of(parts["codes"])]
-    rows, digits = sum(s[0] for s in shapes), {s[1] for s in shapes}
     problems = []
-    if rows != items:
-        problems.append(f"codes have {rows} rows, items {items}: they are not of one release")
-    if len(digits) != 1:
-        problems.append(f"code parts have different numbers of digits: {sorted(digits)}")
+    digits: set[int] = set()
+    if "codes" in parts:  # a model without codes has none
+        shapes = [_code_shape(part_path(folder, p)) for p in parts_of(parts["codes"])]
+        rows, digits = sum(s[0] for s in shapes), {s[1] for s in shapes}
+        if rows != items:
+            problems.append(f"codes have {rows} rows, items {items}: they are not of one release")
+        if len(digits) != 1:
+            problems.append(f"code parts have different numbers of digits: {sorted(digits)}")
     for name, model in parts.get("models", {}).items():
         for part in (p for p in parts_of(model) if p.path.endswith("model.json")):
-            stated = read_json(part_path(folder, part)).get("shape", {}).get("digits")
+            shape = read_json(part_path(folder, part)).get("shape", {})
+            stated = shape.get("digits")
             if stated is not None and {stated} != digits:
-                problems.append(f"model {name} has {stated} digits, the codes {sorted(digits)}")
+                told = sorted(digits) or "are missing"
+                problems.append(f"model {name} has {stated} digits, the codes {told}")
+            if shape.get("items", 0) > items:
+                problems.append(
+                    f"model {name} was trained with {shape['items']} items, the release has {items}"
+                )
     return problems
 
 

@@ -156,18 +156,39 @@ def training(facts: Facts) -> dict[str, Any] | None:
     path = facts.step("train").path("history.jsonl")
     if path is None:
         return None
-    history = [flat(json.loads(line), plain=True) for line in path.read_text().splitlines() if line]
+    lines = [flat(json.loads(line), plain=True) for line in path.read_text().splitlines() if line]
+    history = [_of_part(line) for line in lines if "epoch" in line]
     if not history:
         return None
     keys = sorted({k for h in history for k, v in h.items() if isinstance(v, int | float)})
     losses = [k for k in keys if "loss" in k]
     wanted = ("val_recall@10", "val_recall@50", "val_ndcg@10", "val_ndcg@50")
-    metrics = [k for k in wanted if k in keys] or [k for k in keys if "@" in k][:4]
+    metrics = [k for w in wanted for k in keys if k.endswith(w)] or [k for k in keys if "@" in k][
+        :4
+    ]
     pictures = []
     for chosen, label in ((losses, "loss"), (metrics, "validation")):
         if chosen:
             pictures.append({"uri": plots.curves(history, chosen, label), "label": label})
-    return {"pictures": pictures, "epochs": len(history), "last": history[-1]}
+    epochs = max(h["epoch"] for h in history)
+    return {"pictures": pictures, "epochs": epochs, "last": _numbers_at_the_end(lines)}
+
+
+def _of_part(line: Mapping[str, Any]) -> dict[str, Any]:
+    """An epoch of a fusion's part, with the part's name before each figure's."""
+    before = f"{NAMES.get(line['part'], line['part'])} " if "part" in line else ""
+    return {k if k == "epoch" else before + k: v for k, v in line.items() if k != "part"}
+
+
+def _numbers_at_the_end(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The last epoch, or how the parts of a fusion were mixed."""
+    last = lines[-1]
+    shown = {k: v for k, v in last.items() if k not in ("part", "fit.curve")}
+    return {k.removeprefix("fit.").removeprefix("blend."): _joined(v) for k, v in shown.items()}
+
+
+def _joined(value: Any) -> Any:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def metrics(facts: Facts) -> dict[str, Any] | None:
@@ -282,6 +303,9 @@ def state_of(step: Step) -> str:
         return f"{step.name} failed: {step.error}"
     if step.state == "unfinished":
         return f"{step.name} was started and did not end"
+    skipped = step.json("skipped.json")
+    if isinstance(skipped, Mapping):
+        return f"skipped: {skipped.get('reason')}"
     if step.state == "not reached":
         return "not reached"
     return f"{step.name} left nothing to show"

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from tesserec.models import MODELS
 from tesserec.report import plots
 
 RANK = "_rank_kept"
-NAMES = {"rpg": "RPG", "popularity": "Popularity", "item_knn": "Item-kNN"}
+NAMES = {name: place.rpartition(":")[2] for name, place in MODELS.items()}
+NAMES |= {"popularity": "Popularity", "item_knn": "Item-kNN"}
 LENGTHS = (("0-4", 4), ("5-9", 9), ("10-19", 19), ("20-49", 49), ("50+", None))
 
 

@@ -252,12 +252,17 @@ def _explain(loaded: Loaded, job: Job, ids: list[str]) -> str:
             "excluded": len(catalogue.rows(_denied(job))),
             "rules": {name: getattr(rules, name) for name in rules.__dataclass_fields__},
             "items": [
-                {"item_id": item, "title": title, "sid": [int(c) for c in codes[row]]}
+                {"item_id": item, "title": title, "sid": _sid(codes, row)}
                 for item, title, row in zip(ids, titles, rows, strict=True)
             ],
         },
         ensure_ascii=False,
     )
+
+
+def _sid(codes: np.ndarray | None, row: int) -> list[int] | None:
+    """An item's codes; none where the model has none."""
+    return None if codes is None else [int(code) for code in codes[row]]
 
 
 def _titles(catalogue: Any, item_ids: Sequence[str]) -> list[str | None]:

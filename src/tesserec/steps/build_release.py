@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 from tesserec.artifacts import Artifact, build, write_atomic
-from tesserec.config import RunConfig
+from tesserec.config import RunConfig, to_dict
+from tesserec.steps.catalogue import is_skipped
+from tesserec.steps.tokenize import training_items
 
 VERSION = 1
 
@@ -25,6 +27,12 @@ def run(
     """Write `<workdir>/releases/<id>/`; the artefact holds `release.json` {release_id}."""
     from tesserec.release import build_release, verify
 
+    coded = None if is_skipped(codes) else (vectors, codes)
+    trained = training_items(features, config) if coded is None else None
+    decoder = to_dict(config.decoder)
+    if decoder["name"] != "graph":  # the others have no options
+        decoder = {"name": decoder["name"]}
+
     def report(out: Path, release_id: str) -> None:
         from tesserec.report import release_report
 
@@ -39,11 +47,12 @@ def run(
             raw=raw,
             features=features,
             store=store,
-            vectors=vectors,
-            codes=codes,
+            coded=coded,
+            trained=trained,
             model=model,
             metrics=metrics,
             model_name=config.model.name,
+            decoder=decoder,
             report=report,
         )
 
@@ -51,7 +60,7 @@ def run(
         write_atomic(folder / "release.json", json.dumps({"release_id": release()}))
 
     parents = (raw, features, store, vectors, codes, model, metrics)
-    params = {"model": config.model.name}
+    params = {"model": config.model.name, "decoder": decoder}
     artifact, reused = build(
         workdir, "release", params=params, parents=parents, version=VERSION, make=make
     )

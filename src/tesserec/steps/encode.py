@@ -10,6 +10,7 @@ from typing import Any
 from tesserec.artifacts import Artifact, build
 from tesserec.config import RunConfig, to_dict
 from tesserec.errors import DataError
+from tesserec.steps.catalogue import needs_codes, skipped
 
 VERSION = 1
 log = logging.getLogger(__name__)
@@ -17,11 +18,13 @@ log = logging.getLogger(__name__)
 
 def run(workdir: Path, config: RunConfig, raw: Artifact, features: Artifact) -> Artifact:
     """Return the `vectors` artefact: `vectors.npy` float32 [N, pca_dim], `item_ids.parquet`,
-    `encoder/` (with the whitening) and `summary.json`.
+    `encoder/` (with the whitening) and `summary.json`. Skipped for a model without codes.
 
     Raises:
         DataError: the item profile has no rows or no plain row order, or an item has no vector.
     """
+    if not needs_codes(config):
+        return skipped(workdir, "vectors", config, [raw, features])
     params = to_dict(config.encoder) | {"seed": config.seed}
     if config.encoder.name == "sentence":
         from tesserec.encoders.sentence import folder_hash

@@ -1,4 +1,4 @@
-"""Step: rank all items for every test user, ours beside popularity and item-kNN."""
+"""Step: rank all items for every test user, ours beside the baselines."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tesserec.artifacts import Artifact, build
 from tesserec.config import RunConfig, to_dict
+from tesserec.steps.catalogue import read_catalogue
+from tesserec.steps.train import read_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +36,7 @@ def run(
     """
     params = {
         "evaluation": to_dict(config.evaluation),
+        "decoder": to_dict(config.decoder),
         "split": to_dict(config.split),
         "seed": config.seed,
     }
@@ -57,43 +60,30 @@ def _evaluate(
 ) -> None:
     import torch
 
-    from tesserec.data.splits import load_sequences, split
     from tesserec.errors import DataError
-    from tesserec.evaluation import baselines, protocol
-    from tesserec.evaluation.counts import training_counts
-    from tesserec.models.rpg import RPG
+    from tesserec.evaluation import protocol
     from tesserec.recommender import Recommender
-    from tesserec.steps.train import read_codes
 
     torch.set_num_threads(config.training.threads)
-    table, ids = read_codes(codes)
-    recommender = Recommender.of_parts(RPG.load(model.path, table), table, ids)
-    parts = split(load_sequences(features), config.split, features.read_json("summary.json"))
-    sequences = protocol.training_sequences(parts, recommender.row_of)
-    asked = protocol.cases(
-        parts,
-        recommender.row_of,
-        training_counts(sequences, len(ids)),
-        users=config.evaluation.users,
-        seed=config.seed,
-    )
+    items = read_catalogue(config, codes, features)
+    trained = read_model(config.model.name, model, items)
+    decoder = to_dict(config.decoder)
+    recommender = Recommender.of_parts(trained, items.codes, items.ids, decoder=decoder)
+    asked = items.cases("test", users=config.evaluation.users, seed=config.seed)
     if not len(asked):
         raise DataError(
             "no user has a test target: leave_one_out needs users with 3 events or more, a time "
             "split users with events before and after its middle; check the data and split"
         )
     ours = protocol.rank(recommender, asked)
-    others = {
-        b.name: protocol.rank(b(sequences, len(ids)), asked)
-        for b in (baselines.Popularity, baselines.ItemKNN)
-    }
+    others = protocol.baseline_ranks(recommender, items.sequences, asked)
     metrics = protocol.evaluate(
         asked, ours, others, resamples=config.evaluation.bootstrap, seed=config.seed
     )
-    metrics = {"release_id": None, "model": config.model.name, **metrics}
+    metrics = {"release_id": None, "model": recommender.model_name, **metrics}
     _log(metrics)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    _write_per_user(folder, asked, {"rpg": ours, **others})
+    _write_per_user(folder, asked, {recommender.model_name: ours, **others})
     examples = _examples(recommender, asked, _titles(features))
     (folder / "examples.json").write_text(json.dumps(examples, indent=1, ensure_ascii=False))
 

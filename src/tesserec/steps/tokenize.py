@@ -9,6 +9,7 @@ from typing import Any
 
 from tesserec.artifacts import Artifact, build
 from tesserec.config import RunConfig, to_dict
+from tesserec.steps.catalogue import needs_codes, skipped
 
 VERSION = 1
 log = logging.getLogger(__name__)
@@ -16,12 +17,14 @@ log = logging.getLogger(__name__)
 
 def run(workdir: Path, config: RunConfig, vectors: Artifact, features: Artifact) -> Artifact:
     """Return the `codes` artefact: `codes.safetensors`, `item_ids.parquet` (item_id, trained),
-    `tokenizer/` and `quality.json`.
+    `tokenizer/` and `quality.json`. Skipped for a model without codes.
 
     Raises:
         UsageError: an unknown tokenizer, or pca_dim is not a multiple of the digits.
         DataError: no item occurs in a training sequence.
     """
+    if not needs_codes(config):
+        return skipped(workdir, "codes", config, [vectors, features])
     params = to_dict(config.tokenizer) | {"seed": config.seed, "split": to_dict(config.split)}
 
     def make(folder: Path) -> None:

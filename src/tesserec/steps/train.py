@@ -1,25 +1,28 @@
-"""Step: train the model on the code table and the training part of the sequences."""
+"""Step: train the model, or each part of a fusion, on the training part of the sequences."""
 
 from __future__ import annotations
 
 import json
 import logging
 import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tesserec import progress
 from tesserec.artifacts import Artifact, artifact_key, build
 from tesserec.config import RunConfig, to_dict
+from tesserec.errors import ArtifactError
+from tesserec.steps.catalogue import Catalogue, read_catalogue
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from tesserec.models.rpg import RPG
     from tesserec.training.loop import OnProgress, Progress
 
 VERSION = 1
+FUSION_VERSION = 1
 KIND = "model"
+HISTORY = "history.jsonl"
 log = logging.getLogger(__name__)
 
 
@@ -31,121 +34,157 @@ def run(
     *,
     on_progress: OnProgress | None = None,
 ) -> Artifact:
-    """Train and return the `model` artefact: `model.safetensors`, `model.json`, `history.jsonl`.
+    """Train and return the `model` artefact: the model's files and `history.jsonl`.
 
-    A killed training goes on from `<workdir>/checkpoints/<key>`, which is removed at the end.
+    Each part of a fusion is an artefact of its own, so that it is trained once. A killed training
+    goes on from `<workdir>/checkpoints/<key>`, which is removed at the end.
     """
-    params = _params(config)
-    parents = [codes, features]
+    from tesserec.models.loading import parts_of
+
+    name = config.model.name
+    parts = {
+        part: _trained(part, workdir, config, codes, features, on_progress or _watch)
+        for part in parts_of(name)
+    }
+    return parts[name] if name in parts else _mixed(workdir, config, codes, features, parts)
+
+
+def read_model(name: str, model: Artifact, items: Catalogue) -> Any:
+    """The trained model of an artefact."""
+    from tesserec.models.loading import files_of
+    from tesserec.models.loading import read_model as read
+
+    return read(name, files_of(name, model.path), items.codes, len(items.ids))
+
+
+def _trained(
+    name: str,
+    workdir: Path,
+    config: RunConfig,
+    codes: Artifact,
+    features: Artifact,
+    on_progress: OnProgress,
+) -> Artifact:
+    """The artefact of one trained model."""
+    from tesserec.models.loading import model_class
+
+    kind = model_class(name)
+    training = to_dict(kind.schedule(config))
+    del training["checkpoint_s"]  # how often a copy is kept changes nothing in the weights
+    params = {
+        **kind.recipe(config),
+        "training": training,
+        "split": to_dict(config.split),
+        "seed": config.seed,
+    }
+    parents = [codes, features] if kind.needs_codes else [features]
     key = artifact_key(KIND, params=params, parents=parents, version=VERSION)
     checkpoints = workdir / "checkpoints" / key
     logs = workdir / "reports" / "logs" / f"{KIND}-{key}"
 
     def make(folder: Path) -> None:
-        _train(folder, config, codes, features, checkpoints, key, logs, on_progress or _watch)
+        items = read_catalogue(config, codes, features)
+        _train(folder, kind, config, items, checkpoints, logs, on_progress)
 
     artifact, _ = build(workdir, KIND, params=params, parents=parents, version=VERSION, make=make)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return artifact
 
 
-def read_codes(codes: Artifact) -> tuple[np.ndarray, list[str]]:
-    """The code table uint8/uint16 [N, m] and the item ids of its rows."""
-    import pyarrow.parquet as pq
-    from safetensors.numpy import load_file
-
-    table = load_file(codes.file("codes.safetensors"))["codes"]
-    ids = pq.read_table(codes.file("item_ids.parquet"))["item_id"].to_pylist()
-    return table, ids
-
-
-def _params(config: RunConfig) -> dict[str, Any]:
-    training = to_dict(config.training)
-    del training["checkpoint_s"]  # how often a copy is kept changes nothing in the weights
-    return {
-        "model": to_dict(config.model),
-        "training": training,
-        "codebook_size": config.tokenizer.codebook_size,
-        "split": to_dict(config.split),
-        "seed": config.seed,
-    }
-
-
 def _train(
     folder: Path,
+    kind: Any,
     config: RunConfig,
-    codes: Artifact,
-    features: Artifact,
+    items: Catalogue,
     checkpoints: Path,
-    key: str,
     logs: Path,
     on_progress: OnProgress,
 ) -> None:
-    from tesserec.data.splits import load_sequences, split
     from tesserec.evaluation import protocol
-    from tesserec.evaluation.counts import training_counts
     from tesserec.recommender import Recommender
     from tesserec.training.checkpoint import Checkpoints
     from tesserec.training.loop import fit
     from tesserec.training.packing import windows
 
-    table, ids = read_codes(codes)
-    row_of = {item: row for row, item in enumerate(ids)}
-    parts = split(load_sequences(features), config.split, features.read_json("summary.json"))
-    sequences = protocol.training_sequences(parts, row_of)
-    asked = protocol.cases(
-        parts,
-        row_of,
-        training_counts(sequences, len(ids)),
-        part="valid",
-        users=config.training.eval_users,
-        seed=config.seed,
-    )
+    schedule = kind.schedule(config)
+    table = items.codes if kind.needs_codes else None
+    asked = items.cases("valid", users=schedule.eval_users, seed=config.seed)
 
-    def validate(model: RPG) -> dict[str, float]:
-        recommender = Recommender.of_parts(model, table, ids)
-        return protocol.validation_metrics(recommender, asked)
+    def validate(model: Any) -> dict[str, float]:
+        return protocol.validation_metrics(Recommender.of_parts(model, table, items.ids), asked)
 
-    model = new_model(config, table)
-    data = windows(sequences, model.shape.positions)
-    log.info("training on %d rows with %d targets", len(data.events), data.targets)
+    model = kind.new(config, table, items.frequency > 0)
+    data = windows(items.sequences, model.shape.positions)
+    log.info("training %s on %d rows with %d targets", kind.name, len(data.events), data.targets)
+    kept = Checkpoints(checkpoints, recipe=checkpoints.name, every_s=schedule.checkpoint_s)
     history = fit(
         model,
         data,
-        config.training,
+        schedule,
         seed=config.seed,
         validate=validate if len(asked) else None,
-        checkpoints=Checkpoints(checkpoints, recipe=key, every_s=config.training.checkpoint_s),
+        checkpoints=kept,
         logs=logs,
         on_progress=on_progress,
     )
     model.save(folder)
-    (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
+    _write_lines(folder / HISTORY, history)
 
 
-def new_model(config: RunConfig, codes: np.ndarray) -> RPG:
-    """An untrained model for a code table [N, m].
+def _mixed(
+    workdir: Path,
+    config: RunConfig,
+    codes: Artifact,
+    features: Artifact,
+    parts: Mapping[str, Artifact],
+) -> Artifact:
+    """The artefact of a fusion: its parts' files, and how they are mixed."""
+    params = {
+        "model": {"name": config.model.name},
+        "split": to_dict(config.split),
+        "seed": config.seed,
+    }
 
-    Raises:
-        UsageError: `model.name` is unknown.
-    """
-    from tesserec.errors import UsageError
-    from tesserec.models.rpg import RPG, Shape
+    def make(folder: Path) -> None:
+        _mix(folder, config, read_catalogue(config, codes, features), parts)
 
-    if config.model.name != "rpg":
-        raise UsageError(f"model.name is {config.model.name!r}; use rpg")
-    shape = Shape(
-        digits=codes.shape[1],
-        codebook_size=config.tokenizer.codebook_size,
-        dim=config.model.dim,
-        layers=config.model.layers,
-        heads=config.model.heads,
-        ffn=config.model.ffn,
-        temperature=config.model.temperature,
-        dropout=config.model.dropout,
-        item_scale=config.model.item_scale,
-    )
-    return RPG(shape, codes, seed=config.seed)
+    return build(
+        workdir,
+        KIND,
+        params=params,
+        parents=[*parts.values(), codes, features],
+        version=FUSION_VERSION,
+        make=make,
+    )[0]
+
+
+def _mix(folder: Path, config: RunConfig, items: Catalogue, parts: Mapping[str, Artifact]) -> None:
+    import torch
+
+    from tesserec.models.fusion_fit import fit
+    from tesserec.models.loading import members, model_class
+
+    torch.set_num_threads(config.training.threads)
+    name = config.model.name
+    if items.codes is None:
+        raise ArtifactError("a fusion needs codes, and there are none; run the tokenizer again")
+    asked = items.cases("valid", users=0, seed=config.seed)
+    content, identity = (read_model(part, made, items) for part, made in parts.items())
+    found = fit(content, identity, items.codes, asked.histories, asked.targets, seed=config.seed)
+    log.info("%s on %d users: %s, NDCG@10 %.4f", name, found.users, found.blend, found.ndcg)
+    model_class(name)(content, identity, items.codes, found.blend).save(folder / name)
+    lines: list[dict[str, Any]] = []
+    for part, artifact in parts.items():
+        (folder / part).mkdir()
+        for file in members(name)[part]:
+            shutil.copyfile(artifact.file(file), folder / part / file)
+        own = artifact.file(HISTORY).read_text().splitlines()
+        lines += [{"part": part, **json.loads(line)} for line in own]
+    _write_lines(folder / HISTORY, [*lines, {"part": name, "fit": asdict(found)}])
+
+
+def _write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def _watch(now: Progress) -> None:

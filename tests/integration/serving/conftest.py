@@ -64,9 +64,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Shop:
             workdir,
             features=made,
             store=store,
-            vectors=parts["vectors"],
-            codes=parts["codes"],
+            coded=(parts["vectors"], parts["codes"]),
             model=parts["model"],
+            model_name="rpg",
             metrics=parts["metrics"],
         )
         releases.append(release)

@@ -133,7 +133,7 @@ def write_release(folder: Path, *, grown_in: Path | None = None) -> Recommender:
             "rpg": [entry(folder, f"models/rpg/model.{e}") for e in ("json", "safetensors")]
         },
     }
-    write_manifest(folder, {"release_id": folder.name, "parts": own})
+    write_manifest(folder, {"release_id": folder.name, "model": "rpg", "parts": own})
     if grown_in is not None:
         (grown_in / "codes").mkdir(parents=True)
         (grown_in / "items").mkdir()
@@ -142,7 +142,7 @@ def write_release(folder: Path, *, grown_in: Path | None = None) -> Recommender:
         pq.write_table(new, grown_in / "items/delta-0001.parquet")
         own["codes"].append(entry(grown_in, "codes/delta-0001.safetensors"))
         own["items"].append(entry(grown_in, "items/delta-0001.parquet"))
-        write_manifest(grown_in, {"release_id": grown_in.name, "parts": own})
+        write_manifest(grown_in, {"release_id": grown_in.name, "model": "rpg", "parts": own})
     return Recommender.of_parts(model, codes, ids, table)
 
 
@@ -179,7 +179,7 @@ def test_each_file_of_a_model_may_lie_in_another_ancestor(tmp_path: Path) -> Non
     for entry in manifest["parts"]["models"]["rpg"]:
         if entry["path"] == weights:
             entry["release"] = "r2"
-    write_manifest(tmp_path / "r2", {"release_id": "r2", "parts": manifest["parts"]})
+    write_manifest(tmp_path / "r2", manifest | {"release_id": "r2"})
     loaded = Recommender.load(tmp_path / "r2")
     assert loaded.recommend([["i1"]], 9)[0] == expected.recommend([["i1"]], 9)[0]
 
@@ -187,11 +187,11 @@ def test_each_file_of_a_model_may_lie_in_another_ancestor(tmp_path: Path) -> Non
 def test_another_model_or_decoder_is_refused(tmp_path: Path) -> None:
     write_release(tmp_path / "r1")
     (tmp_path / "r1" / "decoder").mkdir()
-    (tmp_path / "r1" / "decoder" / "decoder.json").write_text('{"name": "graph"}')
+    (tmp_path / "r1" / "decoder" / "decoder.json").write_text('{"name": "guess"}')
     parts = json.loads((tmp_path / "r1" / "manifest.json").read_text())["parts"]
     decoder = [{"release": "r1", "path": "decoder/decoder.json", "sha256": ""}]
     for fields, asked in (
-        ({"parts": parts | {"decoder": decoder}}, "decoder 'graph'"),
+        ({"parts": parts | {"decoder": decoder}, "model": "rpg"}, "decoder 'guess'"),
         ({"parts": parts, "model": "tiger"}, "model 'tiger'"),
     ):
         write_manifest(tmp_path / "r1", {"release_id": "r1", **fields})

@@ -225,9 +225,9 @@ def test_artefacts_of_different_runs_are_refused(tmp_path: Path) -> None:
             tmp_path,
             features=made["features"],
             store=made["store"],
-            vectors=made["vectors"],
-            codes=made["codes"],
+            coded=(made["vectors"], made["codes"]),
             model=made["model"],
+            model_name="rpg",
             metrics=made["metrics"],
         )
 
