@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -14,6 +15,7 @@ from tesserec.errors import UsageError
 log = logging.getLogger(__name__)
 DECODERS = {
     "exhaustive": "tesserec.decoders.exhaustive:Exhaustive",
+    "scan": "tesserec.decoders.scan:Scan",
 }
 
 
@@ -25,23 +27,25 @@ def make(name: str, model: Any, codes: np.ndarray | None, **options: Any) -> Any
     by codes. `options` are those of `graph`.
 
     Raises:
-        UsageError: an unknown name, or a decoder that needs codes for a model without.
+        UsageError: an unknown name, or a decoder that needs codes or numba where there is none.
     """
     by_codes = codes is not None and not hasattr(model, "scorer")
     device = next(model.parameters()).device
     if name == "auto":
-        scans = "scan" in DECODERS and by_codes and device.type == "cpu" and _has_numba()
-        name = "scan" if scans else "exhaustive"
+        name = "scan" if by_codes and device.type == "cpu" and _has_numba() else "exhaustive"
     if name not in DECODERS:
         known = ", ".join(["auto", *DECODERS])
         raise UsageError(f"there is no decoder {name!r}; choose one of {known}")
     if name != "exhaustive" and not by_codes:
         raise UsageError(f"decoder {name} reads codes, which this model has not; take exhaustive")
+    if name == "scan" and not _has_numba():
+        raise UsageError("decoder scan needs numba; pip install 'numba>=0.61', or take exhaustive")
     module, _, attribute = DECODERS[name].partition(":")
     decoder = getattr(import_module(module), attribute)
     return decoder.of(model, codes, **(options if name == "graph" else {})).to(device)
 
 
+@cache
 def _has_numba() -> bool:
     if find_spec("numba") is not None:
         return True

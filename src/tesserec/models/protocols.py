@@ -79,9 +79,11 @@ class Trainable(Protocol):
 class Scorer(Protocol):
     """What an item scores for a user, by blocks of items: never [B, N] for a large N.
 
-    It also has `items`, the number of rows. One whose states aren't tensors cuts them by users
-    itself: `take(state, users)`, for users in rising order.
+    One whose states aren't tensors cuts them by users itself: `take(state, users)`, for users in
+    rising order.
     """
+
+    items: int  # rows
 
     def scores(self, state: Any, start: int, stop: int) -> Any:
         """float32 [stop - start, B] of the item rows from start to before stop."""
