@@ -145,6 +145,12 @@ class Recommender:
             rows[rest], scores[rest] = self._popular_rows(k, _of_users(rules, rest), len(rest))
         return rows, scores
 
+    def warm(self) -> None:
+        """Compile what the decoder compiles, so that no request waits for it."""
+        warm = getattr(self._decoder, "warm", None)
+        if warm is not None:
+            warm()
+
     def popular(
         self, k: int, constraints: Constraints | None = None
     ) -> tuple[list[str], np.ndarray]:

@@ -170,6 +170,7 @@ class Manager:
 def _warm(loaded: Loaded) -> None:
     """Do once what the first request would wait for. A silent store is no reason not to serve."""
     rules = Constraints(allowed=loaded.shown_bits)
+    loaded.recommender.warm()
     loaded.recommender.recommend([loaded.recommender.item_ids[:2]], 1, rules)
     loaded.recommender.popular(1, rules)
     try:
