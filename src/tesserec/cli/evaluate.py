@@ -15,12 +15,22 @@ from tesserec.errors import ArtifactError, UsageError
 EXAMPLES = """examples:
   tesserec evaluate
   tesserec evaluate --release r0123456789a --users 5000 --json
+  tesserec evaluate --workdir seed1 --also seed2 --also seed3    # means over three seeds
 """
+SHOWN = ("recall@5", "recall@10", "ndcg@5", "ndcg@10")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--release", help="release id (default: the promoted one)")
     parser.add_argument("--users", type=int, default=0, help="sample of users (default: all)")
+    parser.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="WORKDIR",
+        help="a run with another seed, otherwise equal: adds means over seeds (repeatable)",
+    )
     common(parser)
 
 
@@ -51,6 +61,8 @@ def execute(options: argparse.Namespace, out: Output) -> int:
         seed=params["seed"],
     )
     result: dict[str, Any] = {**metrics, "release_id": release_id, "model": manifest["model"]}
+    if options.also:
+        result["seeds"] = _over_seeds(workdir, release_id, options.also, params)
     out.result(result)
     out.line(f"release {release_id}, protocol {params['split']['protocol']}")
     metric_table(out, result)
@@ -62,7 +74,50 @@ def execute(options: argparse.Namespace, out: Output) -> int:
     ]
     columns = ["slice", "users", "recall@10 kept", "ndcg@10 kept", "recall@10 dropped"]
     out.table("by how often the target was in training", [*columns, "ndcg@10 dropped"], rows)
+    if options.also:
+        _show_seeds(out, result["seeds"])
     return 0
+
+
+def _over_seeds(
+    workdir: Path, release_id: str, also: list[Path], params: dict[str, Any]
+) -> dict[str, Any]:
+    """Means over this release and the promoted ones of other workdirs, as their runs ranked."""
+    import pyarrow.parquet as pq
+
+    from tesserec.evaluation.seeds import over_seeds
+    from tesserec.release import promoted, read_release, release_folder
+
+    tables, releases, models = [], [], set()
+    for folder in (workdir, *(a.resolve() for a in also)):
+        found = release_id if folder == workdir else promoted(folder)
+        if found is None:
+            raise UsageError(f"no release is promoted in {folder}; leave it out of --also")
+        manifest = read_release(release_folder(folder, found))
+        tables.append(pq.read_table(_source(folder, manifest, "metrics").file("per_user.parquet")))
+        releases.append(found)
+        models.add(manifest["model"])
+    if len(models) > 1:
+        raise UsageError(f"the workdirs hold models {', '.join(sorted(models))}; name one kind")
+    found = over_seeds(
+        tables,
+        models.pop(),
+        resamples=params["evaluation"]["bootstrap"],
+        seed=params["seed"],
+    )
+    return {"releases": releases, **found}
+
+
+def _show_seeds(out: Output, found: dict[str, Any]) -> None:
+    rows = [
+        [name, protocol]
+        + [f"{table[protocol][m]:.4f} ± {table[protocol][m + '_sd']:.4f}" for m in SHOWN]
+        + ["{:.4f} to {:.4f}".format(*table[protocol]["ndcg@10_ci"])]
+        for name, table in found["rankers"].items()
+        for protocol in ("kept", "dropped")
+    ]
+    columns = ["ranker", "seen", *SHOWN, "95 % interval of ndcg@10"]
+    out.table(f"mean over {found['seeds']} seeds ± their deviation", columns, rows, left=2)
 
 
 def _source(workdir: Path, manifest: dict[str, Any], kind: str) -> Artifact:
