@@ -14,6 +14,7 @@ from tesserec import progress
 from tesserec.artifacts import Artifact, artifact_key, build
 from tesserec.config import RunConfig, to_dict
 from tesserec.errors import ArtifactError
+from tesserec.steps import train_rank
 from tesserec.steps.catalogue import Catalogue, read_catalogue
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def run(
 
     name = config.model.name
     parts = {
-        part: _trained(part, workdir, config, codes, features, on_progress or _watch)
+        part: _trained(part, workdir, config, codes, features, on_progress or watch)
         for part in parts_of(name)
     }
     return parts[name] if name in parts else _mixed(workdir, config, codes, features, parts)
@@ -83,15 +84,20 @@ def _trained(
     logs = workdir / "reports" / "logs" / f"{KIND}-{key}"
 
     def make(folder: Path) -> None:
-        items = read_catalogue(config, codes, features)
-        _train(folder, kind, config, items, checkpoints, logs, on_progress)
+        processes = kind.schedule(config).processes
+        if processes > 1:
+            job = train_rank.Job(name, config, codes.path, features.path, folder, checkpoints, logs)
+            train_rank.launch_all(job, processes)
+        else:
+            items = read_catalogue(config, codes, features)
+            train_model(folder, kind, config, items, checkpoints, logs, on_progress)
 
     artifact, _ = build(workdir, KIND, params=params, parents=parents, version=VERSION, make=make)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return artifact
 
 
-def _train(
+def train_model(
     folder: Path,
     kind: Any,
     config: RunConfig,
@@ -100,9 +106,11 @@ def _train(
     logs: Path,
     on_progress: OnProgress,
 ) -> None:
+    """Train a model of class `kind` and write it to `folder`; of several ranks the first writes."""
     from tesserec.evaluation import protocol
     from tesserec.recommender import Recommender
     from tesserec.training.checkpoint import Checkpoints
+    from tesserec.training.launch import is_first
     from tesserec.training.loop import fit
     from tesserec.training.packing import windows
 
@@ -127,8 +135,9 @@ def _train(
         logs=logs,
         on_progress=on_progress,
     )
-    model.save(folder)
-    _write_lines(folder / HISTORY, history)
+    if is_first():
+        model.save(folder)
+        _write_lines(folder / HISTORY, history)
 
 
 def _mixed(
@@ -187,7 +196,7 @@ def _write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def _watch(now: Progress) -> None:
+def watch(now: Progress) -> None:
     """Hand the progress to whoever watches this process (see tesserec.progress)."""
     progress.report(
         now.step,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from tesserec.errors import TesserecError, UsageError
 from tesserec.models.packed import Batch
 from tesserec.models.rpg import RPG
 from tesserec.training.checkpoint import Checkpoints, Position
+from tesserec.training.distributed import World, world
 from tesserec.training.packing import Windows, epoch_batches
+from tesserec.training.prefetch import ahead
 from tesserec.training.telemetry import Telemetry
 
 SELECT = "ndcg@10"  # the validation metric that picks the best epoch
@@ -65,9 +68,10 @@ def fit(
     """
     if not data.events:
         raise TesserecError("no user has two training events; there is nothing to train on")
-    with _threads(config.threads):
-        run = _Run(model, data, config, seed, validate, checkpoints, on_progress)
-        with Telemetry(logs) as telemetry:
+    device = device_of(config)
+    with _threads(config.threads), world(config.processes, device) as ranks:
+        run = _Run(model, data, config, seed, ranks, validate, checkpoints, on_progress)
+        with Telemetry(logs if ranks.first else None) as telemetry:
             return run.train(telemetry)
 
 
@@ -114,6 +118,7 @@ class _Run:
         data: Windows,
         config: TrainingConfig,
         seed: int,
+        ranks: World,
         validate: Validate | None,
         checkpoints: Checkpoints | None,
         on_progress: OnProgress | None,
@@ -123,9 +128,10 @@ class _Run:
         self.data = data
         self.config = config
         self.seed = seed
-        self.validate = validate
-        self.checkpoints = checkpoints
-        self.on_progress = on_progress
+        self.ranks = ranks
+        self.validate = validate if ranks.first else None
+        self.checkpoints = checkpoints if ranks.first else None
+        self.on_progress = on_progress if ranks.first else None
         self.bf16 = uses_bf16(config, self.device)
         self.epoch_steps = math.ceil(len(data.events) / config.batch_users)
         self.steps = self.epoch_steps * config.epochs
@@ -134,6 +140,7 @@ class _Run:
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=0.0, weight_decay=config.weight_decay, fused=True
         )
+        ranks.share_gradients(model.parameters())
         self._started = time.monotonic()
         self._steps_here = 0
 
@@ -147,8 +154,9 @@ class _Run:
             self._report(line)
             if self.at.done and self.checkpoints:
                 self._save()
-        if self.best:
-            self.model.load_state_dict(self.best)
+        best = self.ranks.tensors(self.best)
+        if best:
+            self.model.load_state_dict(best)
         self.model.eval()
         return self.at.history
 
@@ -160,8 +168,10 @@ class _Run:
             seed=self.seed,
             epoch=self.at.epoch,
             start=self.at.batch,
+            rank=self.ranks.rank,
+            ranks=self.ranks.size,
         )
-        for batch in batches:
+        for batch in ahead(batches, self.device):
             self.at.loss_sum += self._step(batch)
             self.at.batch += 1
             self.at.step += 1
@@ -175,10 +185,12 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.at.step, self.steps)
         self.optimizer.zero_grad(set_to_none=False)
-        with _seeded(self.device, self.seed, self.at.epoch, self.at.batch):
-            loss = self.model.backward(
-                batch.to(self.device), self.config.label_smoothing, bf16=self.bf16
-            )
+        targets = len(batch.target_items)
+        loss = torch.zeros((), device=self.device)
+        if targets:  # the last users of an epoch may be fewer than there are ranks
+            with _seeded(self.device, self.seed, self.at.epoch, self.at.batch, self.ranks.rank):
+                loss = self.model.backward(batch, self.config.label_smoothing, bf16=self.bf16)
+        loss = self.ranks.average(loss, targets)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         self.optimizer.step()
         value = float(loss)
@@ -201,7 +213,7 @@ class _Run:
             line |= {f"val_{name}": value for name, value in metrics.items()}
             self._judge(metrics[SELECT])
         at.history.append(line)
-        at.done = last or at.bad >= self.config.patience
+        at.done = self.ranks.agree(last or at.bad >= self.config.patience)
         return line
 
     def _judge(self, metric: float) -> None:
@@ -225,9 +237,11 @@ class _Run:
 
     def _resume(self) -> None:
         found = self.checkpoints.load() if self.checkpoints else None
-        if found is None:
+        if not self.ranks.agree(found is not None):
             return
-        self.at, tensors, best = found
+        at, tensors, best = found or (Position(), {}, {})
+        self.at = Position(**json.loads(self.ranks.text(json.dumps(asdict(at)))))
+        tensors = self.ranks.tensors(tensors)
         self.best = {k: v.to(self.device) for k, v in best.items()}
         self.model.load_state_dict(_under("model.", tensors))
         state: dict[int, dict[str, torch.Tensor]] = {}

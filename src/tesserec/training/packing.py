@@ -57,18 +57,31 @@ def make_batch(data: Windows, chosen: np.ndarray) -> Batch:
     inputs, starts = pack([e[:-1] for e in events])
     at = [np.arange(s + k, s + len(e) - 1) for e, s, k in _zip(events, starts, data.skip[chosen])]
     items = [e[k + 1 :] for e, k in zip(events, data.skip[chosen].tolist(), strict=True)]
+    none = np.empty(0, dtype=np.int64)
     return Batch(
-        inputs, torch.from_numpy(np.concatenate(at)), torch.from_numpy(np.concatenate(items))
+        inputs,
+        torch.from_numpy(np.concatenate([none, *at])),
+        torch.from_numpy(np.concatenate([none, *items])),
     )
 
 
 def epoch_batches(
-    data: Windows, *, batch: int, seed: int, epoch: int, start: int = 0
+    data: Windows,
+    *,
+    batch: int,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> Iterator[Batch]:
-    """The steps of one epoch from step `start` on; their order depends on (seed, epoch) alone."""
+    """The steps of one epoch from step `start` on; their order depends on (seed, epoch) alone.
+
+    Of several ranks each gets its share of every step's windows; that may be none.
+    """
     order = np.random.default_rng([seed, epoch]).permutation(len(data.events))
     for first in range(start * batch, len(order), batch):
-        yield make_batch(data, order[first : first + batch])
+        yield make_batch(data, order[first : first + batch][rank::ranks])
 
 
 def _zip(
