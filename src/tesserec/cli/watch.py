@@ -56,7 +56,7 @@ def step_line(record: dict[str, Any]) -> str:
         return f"  {record['step']:<14} failed after {record['seconds']:.1f} s"
     where = record["artifact"]["id"] if record["artifact"] else ""
     state = "already done" if record["reused"] else f"{record['seconds']:.1f} s"
-    return f"  {record['step']:<14} {state:>12}  {where}{_refused(record)}"
+    return f"  {record['step']:<14} {state:>12}  {where}{_refused(record)}{_skipped(record)}"
 
 
 def _refused(record: dict[str, Any]) -> str:
@@ -71,6 +71,12 @@ def _refused(record: dict[str, Any]) -> str:
         if (rows := sum(sum(t.values()) for t in counts.get(name, {}).values()))
     ]
     return f"  ({', '.join(said)}: see the report)" if said else ""
+
+
+def _skipped(record: dict[str, Any]) -> str:
+    """Why the step had nothing to do for this model."""
+    path = Path(record["artifact"]["uri"] if record["artifact"] else "") / "skipped.json"
+    return f"  (skipped: {json.loads(path.read_text())['reason']})" if path.is_file() else ""
 
 
 def _killed(step: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 from tesserec.artifacts import Artifact
 from tesserec.errors import ArtifactError
 from tesserec.steps import evaluate, gate_codes, tokenize, train
-from tesserec.steps.catalogue import is_skipped
+from tesserec.steps.catalogue import is_skipped, skipped
 from tests.fakes.walks import ITEMS, config, make, shop
 
 
@@ -86,7 +86,7 @@ def test_a_fusion_killed_in_either_part_goes_on(tmp_path: Path, part: int) -> No
 def test_sasrec_needs_no_codes(tmp_path: Path) -> None:
     _, features = shop(tmp_path)
     settings = config(model="sasrec")
-    vectors = make(tmp_path, "vectors", lambda folder: (folder / "skipped.json").write_text("{}"))
+    vectors = skipped(tmp_path, "vectors", settings, [features])
     codes = tokenize.run(tmp_path, settings, vectors, features)
     assert is_skipped(codes)
     assert codes.read_json("skipped.json") == {"reason": "model sasrec has no codes"}
