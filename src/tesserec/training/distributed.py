@@ -121,9 +121,14 @@ def world(processes: int, device: torch.device) -> Iterator[World]:
     if size == 1:
         yield World()
         return
-    rank = int(os.environ["RANK"])
+    rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        if local >= torch.cuda.device_count():
+            raise UsageError(
+                f"training.processes needs a GPU for each process of a machine, and there are "
+                f"{torch.cuda.device_count()} for process {local + 1} here; use fewer processes"
+            )
+        torch.cuda.set_device(local)
     store = os.environ.get(STORE)
     with _peers():
         dist.init_process_group(

@@ -44,3 +44,16 @@ def test_order_depends_on_seed_and_epoch_alone_and_can_start_in_the_middle() -> 
     assert order(1, 0, start=3) == whole[3:]
     assert order(1, 1) != whole
     assert order(2, 0) != whole
+
+
+def test_ranks_share_each_step() -> None:
+    data = windows([np.array([i, i + 1]) for i in range(23)], 50)
+
+    def targets(rank: int, ranks: int) -> list[set[int]]:
+        parts = epoch_batches(data, batch=5, seed=1, epoch=0, rank=rank, ranks=ranks)
+        return [set(b.target_items.tolist()) for b in parts]
+
+    shares = [targets(rank, 4) for rank in range(4)]
+    for step, whole in enumerate(targets(0, 1)):
+        assert sorted(whole) == sorted(i for share in shares for i in share[step])
+    assert [len(share[-1]) for share in shares] == [1, 1, 1, 0]  # three users for four ranks
