@@ -36,7 +36,7 @@ install: $(VENV)/.stamp $(SERVE)/.stamp    ## make or refresh both environments
 
 # DATA: a folder with interactions.parquet and items.parquet (docs/data.md). VECTORS: a file in it with a vector an item;
 # without one the item texts are encoded by lsa. CONFIG: a run's YAML.
-CONFIG ?= $(ROOT)/configs/$(if $(DATA),beauty,demo).yaml
+CONFIG ?= $(ROOT)/configs/$(if $(DATA),quick,demo).yaml
 WORKDIR ?= $(ROOT)/work/$(if $(DATA),$(notdir $(abspath $(DATA))),demo)
 ENCODER = $(if $(VECTORS),encoder.name=precomputed encoder.vectors="$(VECTORS)",encoder.name=lsa)
 OVERRIDES = $(if $(DATA),name="$(notdir $(abspath $(DATA)))" data.path="$(abspath $(DATA))" $(ENCODER))

@@ -32,7 +32,10 @@ DATA = Path(os.environ.get("DATA") or ROOT / "data").resolve()
 # row: configuration, folder of the data ("": generated), settings on top of the configuration
 ROWS: dict[str, tuple[str, str, list[str]]] = {
     "shop": ("demo.yaml", "", []),
-    "beauty": ("beauty.yaml", "beauty2014", []),
+    "beauty": ("beauty.yaml", "beauty2014", ["model.name=fusion"]),
+    "sports": ("sports.yaml", "sports2014", ["model.name=fusion"]),
+    "games": ("games.yaml", "games2018", ["model.name=fusion"]),
+    "ml100k": ("ml100k.yaml", "ml100k", ["model.name=fusion"]),
 }
 SEEDS = os.environ.get("SEEDS") or ("1" if QUICK else "1,2,3")
 ASKED = os.environ.get("ROWS") or ("shop" if QUICK else ",".join(r for r in ROWS if r != "shop"))

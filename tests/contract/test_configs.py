@@ -18,4 +18,11 @@ def test_config_loads(path: Path) -> None:
 
 
 def test_there_are_configs() -> None:
-    assert {p.name for p in CONFIGS} >= {"demo.yaml", "beauty.yaml"}
+    assert {p.name for p in CONFIGS} >= {
+        "demo.yaml",
+        "quick.yaml",
+        "beauty.yaml",
+        "sports.yaml",
+        "games.yaml",
+        "ml100k.yaml",
+    }
