@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from tesserec.artifacts import Artifact, build
 
 ITEMS = 60
+TRAINED = 50  # items that occur in training: the first ones
 DIGITS = 4
 SCHEMA_HASH = "feed0123"
 SERVICE = "recommend_v1"
@@ -28,7 +29,7 @@ def item_id(row: int) -> str:
 
 
 def artifacts(
-    workdir: Path, *, seed: int = 1, schema_hash: str = SCHEMA_HASH
+    workdir: Path, *, seed: int = 1, schema_hash: str = SCHEMA_HASH, model: str = "rpg"
 ) -> dict[str, Artifact]:
     """features, store, vectors, codes, model, metrics: what a run hands to `build_release`."""
     makers: Mapping[str, Callable[[Path], None]] = {
@@ -36,28 +37,32 @@ def artifacts(
         "store": lambda folder: _store(folder, schema_hash),
         "vectors": _vectors,
         "codes": lambda folder: _codes(folder, seed),
-        "model": lambda folder: _model(folder, seed),
+        "model": lambda folder: MODELS[model](folder, seed),
         "metrics": lambda folder: _json(folder / "metrics.json", {"kept": {"ndcg@10": seed / 100}}),
     }
-    params = {"seed": seed, "schema": schema_hash}
+    params = {"seed": seed, "schema": schema_hash, "model": model}
     return {
         kind: build(workdir, kind, params=params, parents=(), version=1, make=make)[0]
         for kind, make in makers.items()
     }
 
 
-def tiny_release(workdir: Path, *, seed: int = 1, schema_hash: str = SCHEMA_HASH) -> str:
+def tiny_release(
+    workdir: Path, *, seed: int = 1, schema_hash: str = SCHEMA_HASH, model: str = "rpg"
+) -> str:
     """Build a release of the tiny shop in `workdir`; another seed gives another model."""
     from tesserec.release import build_release
 
-    made = artifacts(workdir, seed=seed, schema_hash=schema_hash)
+    made = artifacts(workdir, seed=seed, schema_hash=schema_hash, model=model)
+    no_codes = model == "sasrec"
     return build_release(
         workdir,
         features=made["features"],
         store=made["store"],
-        coded=(made["vectors"], made["codes"]),
+        coded=None if no_codes else (made["vectors"], made["codes"]),
+        trained=[item_id(row) for row in range(TRAINED)] if no_codes else None,
         model=made["model"],
-        model_name="rpg",
+        model_name=model,
         metrics=made["metrics"],
     )
 
@@ -97,7 +102,7 @@ def _vectors(folder: Path) -> None:
 
 def _codes(folder: Path, seed: int) -> None:
     save_file({"codes": _code_table(seed)}, folder / "codes.safetensors")
-    _ids(folder / "item_ids.parquet", {"trained": [row < 50 for row in range(ITEMS)]})
+    _ids(folder / "item_ids.parquet", {"trained": [row < TRAINED for row in range(ITEMS)]})
     _json(folder / "tokenizer" / "tokenizer.json", {"name": "none"})
 
 
@@ -105,11 +110,38 @@ def _code_table(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 16, (ITEMS, DIGITS), dtype=np.uint8)
 
 
-def _model(folder: Path, seed: int) -> None:
+def _rpg(folder: Path, seed: int) -> None:
     from tesserec.models.rpg import RPG, Shape
 
     shape = Shape(digits=DIGITS, codebook_size=16, dim=16, layers=1, heads=2, ffn=16)
     RPG(shape, _code_table(seed), seed=seed).save(folder)
+
+
+def _sasrec(folder: Path, seed: int) -> None:
+    import torch
+
+    from tesserec.models.sasrec import SASRec, Shape
+
+    shape = Shape(items=ITEMS, dim=16, layers=1, ffn=16)
+    model = SASRec(shape, np.arange(ITEMS) < TRAINED, seed=seed)
+    torch.nn.init.normal_(model.vectors, generator=torch.Generator().manual_seed(seed))
+    model.save(folder)
+
+
+def _fusion(folder: Path, seed: int) -> None:
+    from tesserec.models.fusion import Blend, Fusion
+    from tesserec.models.rpg import RPG
+    from tesserec.models.sasrec import SASRec
+
+    _rpg(folder / "rpg", seed)
+    _sasrec(folder / "sasrec", seed)
+    codes = _code_table(seed)
+    blend = Blend(temperatures=(2.0, 1.0), bounds=(4,), weights=(0.3, 0.6))
+    parts = RPG.load(folder / "rpg", codes), SASRec.load(folder / "sasrec")
+    Fusion(*parts, codes, blend).save(folder / "fusion")
+
+
+MODELS = {"rpg": _rpg, "sasrec": _sasrec, "fusion": _fusion}
 
 
 def _ids(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
