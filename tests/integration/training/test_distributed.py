@@ -20,15 +20,16 @@ from tesserec.training.launch import launch
 RANK = Path(__file__).with_name("rank.py")
 
 
-@pytest.fixture(autouse=True)
-def few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
 def train(folder: Path, processes: int, fault: str = "none") -> Path:
     folder.mkdir(exist_ok=True)
     launch([sys.executable, str(RANK), str(folder), str(processes), fault], processes)
     return folder
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training by two ranks."""
+    return train(tmp_path_factory.mktemp("two"), 2)
 
 
 def steps(folder: Path) -> list[tuple[int, float]]:
@@ -46,10 +47,9 @@ def apart(one: Path, other: Path) -> dict[str, float]:
     return {name: float((a - b).norm() / a.norm()) for name, (a, b) in pairs.items()}
 
 
-def test_ranks_train_as_one_process(tmp_path: Path) -> None:
+def test_ranks_train_as_one_process(tmp_path: Path, two: Path) -> None:
     one = train(tmp_path / "one", 1)
-    for processes in (2, 3):
-        many = train(tmp_path / str(processes), processes)
+    for processes, many in ((2, two), (3, train(tmp_path / "three", 3))):
         first = Path("gradients", "first.safetensors")
         gradients = apart(one / first, many / first)
         assert gradients["all"] < 1e-6 and max(gradients.values()) < 3e-6, gradients
@@ -61,26 +61,34 @@ def test_ranks_train_as_one_process(tmp_path: Path) -> None:
         assert [step for step, _ in steps(one)] == [step for step, _ in steps(many)]
 
 
+def test_torchrun_starts_them_too(tmp_path: Path, two: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
+    torchrun += ["--local-addr", "127.0.0.1", str(RANK), str(tmp_path), "2", "none"]
+    subprocess.run(torchrun, check=True, timeout=300)
+    for rank in range(2):
+        name = f"weights-{rank}.safetensors"
+        assert (tmp_path / name).read_bytes() == (two / name).read_bytes()
+
+
 def test_all_ranks_stop_early_together(tmp_path: Path) -> None:
     train(tmp_path, 2, "stop")
     assert [line["epoch"] for line in json.loads((tmp_path / "history.json").read_text())] == [1, 2]
 
 
-def test_a_killed_rank_ends_the_run_which_then_goes_on(tmp_path: Path) -> None:
-    whole = train(tmp_path / "whole", 2)
-    start = time.monotonic()
+def test_a_killed_rank_ends_the_run_which_then_goes_on(tmp_path: Path, two: Path) -> None:
     with pytest.raises(TesserecError, match=r"process 1 of 2 .*killed by SIGKILL.*last checkpoint"):
         train(tmp_path / "cut", 2, "kill")
-    assert time.monotonic() - start < 60
+    assert time.time() - (tmp_path / "cut" / "killed").stat().st_mtime < 30
     pids = [int((tmp_path / "cut" / f"pid-{rank}").read_text()) for rank in range(2)]
     assert not any(alive(pid) for pid in pids)
     before = steps(tmp_path / "cut")[-1][0]
     resumed = train(tmp_path / "cut", 2, "kill")
-    assert steps(resumed)[-1] == steps(whole)[-1]
+    assert steps(resumed)[-1] == steps(two)[-1]
     began = [step for step, _ in steps(resumed)].index(before) + 1
     assert steps(resumed)[began][0] in (before, before + 1)  # it did not begin anew
     for name in ("weights-0.safetensors", "history.json"):
-        assert (resumed / name).read_bytes() == (whole / name).read_bytes()
+        assert (resumed / name).read_bytes() == (two / name).read_bytes()
 
 
 def test_an_error_of_one_rank_is_that_of_the_run(tmp_path: Path) -> None:
