@@ -61,30 +61,19 @@ class FusionScorer:
         self.items = len(known)
         self.parts = (content, identity)
         self.temperatures = temperatures
-        self._known = torch.from_numpy(known)[:, None]
+        self.known = torch.from_numpy(known)[:, None]
 
     def to(self, device: torch.device) -> FusionScorer:
         for part in self.parts:
             move = getattr(part, "to", None)
             if move is not None:
                 move(device)
-        self._known = self._known.to(device)
+        self.known = self.known.to(device)
         return self
 
     def scores(self, state: State, start: int, stop: int) -> torch.Tensor:
-        return self.mix(self.logs(state, start, stop), state[3], start, stop)
-
-    def mix(
-        self,
-        logs: tuple[torch.Tensor, torch.Tensor],
-        weights: torch.Tensor,
-        start: int,
-        stop: int,
-    ) -> torch.Tensor:
-        """Scores [n, B] of what `logs` gave, at weights [B]."""
-        content, identity = logs
-        # lerp is exact at weights 0 and 1
-        return torch.where(self._known[start:stop], content.lerp(identity, weights), content)
+        content, identity = self.logs(state, start, stop)
+        return mix(content, identity, state[3], self.known[start:stop])
 
     def logs(self, state: State, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities [n, B] of both parts; -inf where identity knows nothing of an item."""
@@ -100,7 +89,7 @@ class FusionScorer:
         content, identity = (
             part.scores(state[i], start, stop) for i, part in enumerate(self.parts)
         )
-        return content, identity.masked_fill(~self._known[start:stop], -torch.inf)
+        return content, identity.masked_fill(~self.known[start:stop], -torch.inf)
 
     def totals(self, content: torch.Tensor, identity: torch.Tensor) -> torch.Tensor:
         """Log of the sum of exp(score / temperature) over all items, [B, 2]: the first pass."""
@@ -125,6 +114,14 @@ class FusionScorer:
     def take(self, state: State, users: list[int]) -> State:
         content, identity, totals, weights = state
         return content[users], identity[users], totals[users], weights[users]
+
+
+def mix(
+    content: torch.Tensor, identity: torch.Tensor, weights: torch.Tensor, known: torch.Tensor
+) -> torch.Tensor:
+    """The scores of log-probabilities [n, B] at weights [B]; `known` is bool [n, 1]."""
+    # lerp is exact at weights 0 and 1
+    return torch.where(known, content.lerp(identity, weights), content)
 
 
 class Fusion(nn.Module):

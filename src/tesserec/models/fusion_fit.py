@@ -18,7 +18,7 @@ import torch
 
 from tesserec.errors import TesserecError
 from tesserec.evaluation.metrics import ndcg
-from tesserec.models.fusion import BLOCK, Blend, Fusion, FusionScorer, State
+from tesserec.models.fusion import BLOCK, Blend, Fusion, FusionScorer, State, mix
 
 TEMPERATURES = tuple(2 ** (k / 2) for k in range(-4, 13))  # 0.25 to 64
 WEIGHTS = tuple(round(0.05 * k, 2) for k in range(21))
@@ -113,25 +113,32 @@ def _gains(model: Fusion, histories: Sequence[np.ndarray], targets: np.ndarray) 
         device = state[0].device
         target = torch.from_numpy(targets[part]).to(device)
         told = torch.from_numpy(lengths[part] > 0).to(device)
-        own = torch.zeros(len(WEIGHTS), len(target), device=device)
-        for start, stop in _item_blocks(scorer):
-            for g, scores in enumerate(_mixed(scorer, state, told, start, stop)):
-                _pick(own[g], scores, targets[part], start, stop)
+        mixes = [torch.where(told, weight, 0.0) for weight in WEIGHTS]
+        own = _own(scorer, state, targets[part], mixes)
         for start, stop in _item_blocks(scorer):
             row = torch.arange(start, stop, device=device)[:, None]
-            for g, scores in enumerate(_mixed(scorer, state, told, start, stop)):
-                ahead = (scores > own[g]) | ((scores == own[g]) & (row < target))
-                ranks[g, part] += ahead.sum(0).cpu().numpy()
+            before, itself = row < target, row == target
+            content, identity = scorer.logs(state, start, stop)
+            for g, weights in enumerate(mixes):
+                scores = mix(content, identity, weights, scorer.known[start:stop])
+                ahead = (scores > own[g]) | ((scores == own[g]) & before)
+                # a target must not stand ahead of itself, should `own` be rounded otherwise
+                ranks[g, part] += (ahead & ~itself).sum(0).cpu().numpy()
     return np.stack([ndcg(line, 10) for line in ranks])
 
 
-def _mixed(
-    scorer: FusionScorer, state: State, told: torch.Tensor, start: int, stop: int
-) -> Iterator[torch.Tensor]:
-    """Scores [n, B] at each of WEIGHTS; `told` says whose history identity knows anything of."""
-    logs = scorer.logs(state, start, stop)
-    for weight in WEIGHTS:
-        yield scorer.mix(logs, torch.where(told, weight, 0.0), start, stop)
+def _own(
+    scorer: FusionScorer, state: State, targets: np.ndarray, mixes: Sequence[torch.Tensor]
+) -> list[torch.Tensor]:
+    """The targets' scores [B] at each of the mixes."""
+    content, identity = torch.zeros_like(mixes[0]), torch.zeros_like(mixes[0])
+    for start, stop in _item_blocks(scorer):
+        if ((targets >= start) & (targets < stop)).any():
+            logs = scorer.logs(state, start, stop)
+            _pick(content, logs[0], targets, start, stop)
+            _pick(identity, logs[1], targets, start, stop)
+    known = scorer.known[torch.from_numpy(targets).to(content.device), 0]
+    return [mix(content, identity, weights, known) for weights in mixes]
 
 
 def _weights(gains: np.ndarray, lengths: np.ndarray) -> tuple[tuple[int, ...], tuple[float, ...]]:
