@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 DECODERS = {
     "exhaustive": "tesserec.decoders.exhaustive:Exhaustive",
     "scan": "tesserec.decoders.scan:Scan",
+    "graph": "tesserec.decoders.graph:GraphDecoder",
 }
 
 
