@@ -6,10 +6,14 @@ import inspect
 
 import pytest
 
+from tesserec.config import stages
 from tesserec.decoders.exhaustive import Exhaustive
+from tesserec.decoders.scorers import CodeScorer, VectorScorer
 from tesserec.encoders import ENCODERS
-from tesserec.models import protocols
-from tesserec.models.rpg import RPG
+from tesserec.models import MODELS, protocols
+from tesserec.models.fusion import FusionScorer
+from tesserec.models.loading import model_class, parts_of
+from tesserec.models.trainable import Trainable
 from tesserec.recommender import Recommender
 from tesserec.tokenizers import TOKENIZERS
 from tesserec.tokenizers.code_table import CodeTable
@@ -18,7 +22,8 @@ SEAMS = [
     *[(method, protocols.Encoder) for method in ENCODERS.values()],
     *[(method, protocols.Tokenizer) for method in TOKENIZERS.values()],
     (CodeTable, protocols.Table),
-    (RPG, protocols.Model),
+    *[(model_class(name), protocols.Model) for name in MODELS],
+    *[(scorer, protocols.Scorer) for scorer in (CodeScorer, VectorScorer, FusionScorer)],
     (Exhaustive, protocols.Decoder),
     (Recommender, protocols.Recommends),
 ]
@@ -39,3 +44,14 @@ def test_it_takes_what_its_protocol_passes(method: type, seam: type) -> None:
 @pytest.mark.parametrize("table", [ENCODERS, TOKENIZERS])
 def test_what_is_saved_can_be_loaded(table: dict[str, type]) -> None:
     assert all(callable(getattr(method, "load", None)) for method in table.values())
+
+
+def test_models_by_name() -> None:
+    assert tuple(MODELS) == stages.MODELS
+    for name in MODELS:
+        assert model_class(name).name == name
+        for part in parts_of(name):
+            assert issubclass(model_class(part), Trainable)
+            missing = Trainable.__dict__.keys() - {"__doc__", "__module__", "__annotations__"}
+            own = vars(model_class(part))
+            assert all(method in own for method in missing if not method.startswith("_"))

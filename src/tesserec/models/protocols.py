@@ -63,19 +63,6 @@ class Model(Protocol):
 
 
 @runtime_checkable
-class Trainable(Protocol):
-    """A model that the training loop can fit; besides these it is a torch Module."""
-
-    def loss(self, batch: Any, smoothing: float = 0.0) -> Any:
-        """Mean over the batch's targets, as one graph."""
-        ...
-
-    def backward(self, batch: Any, smoothing: float = 0.0, *, bf16: bool = False) -> Any:
-        """Add the gradient of `loss` to each parameter's `.grad`; the loss itself."""
-        ...
-
-
-@runtime_checkable
 class Scorer(Protocol):
     """What an item scores for a user, by blocks of items: never [B, N] for a large N.
 

@@ -29,6 +29,7 @@ from tesserec.models.backbone import INIT_STD, Backbone
 from tesserec.models.digit_heads import Forward, block_backward, block_forward, block_logits
 from tesserec.models.item_loss import START_SCALE, candidates, item_backward
 from tesserec.models.packed import Batch, Packed, pack
+from tesserec.models.trainable import Trainable
 
 if TYPE_CHECKING:
     from tesserec.config import RunConfig, TrainingConfig
@@ -59,7 +60,7 @@ class Shape:
     )
 
 
-class RPG(nn.Module):
+class RPG(Trainable):
     """History of items -> log-probabilities of the next item's m codes."""
 
     name: ClassVar[str] = "rpg"

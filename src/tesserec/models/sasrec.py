@@ -28,6 +28,7 @@ from tesserec.errors import ArtifactError, TesserecError
 from tesserec.models.backbone import INIT_STD, Backbone
 from tesserec.models.catalogue_softmax import softmax_backward
 from tesserec.models.packed import Batch, Packed, pack
+from tesserec.models.trainable import Trainable
 
 if TYPE_CHECKING:
     from tesserec.config import RunConfig, TrainingConfig
@@ -52,7 +53,7 @@ class Shape:
     negatives: int = 0  # of the sampled softmax; 0: all items
 
 
-class SASRec(nn.Module):
+class SASRec(Trainable):
     """History of items -> a vector whose inner product with an item's is that item's logit."""
 
     name: ClassVar[str] = "sasrec"

@@ -18,7 +18,7 @@ import torch
 from tesserec.config import TrainingConfig
 from tesserec.errors import TesserecError, UsageError
 from tesserec.models.packed import Batch
-from tesserec.models.rpg import RPG
+from tesserec.models.trainable import Trainable
 from tesserec.training.checkpoint import Checkpoints, Position
 from tesserec.training.distributed import World, world
 from tesserec.training.packing import Windows, epoch_batches
@@ -43,12 +43,12 @@ class Progress:
     metrics: Mapping[str, float] = field(default_factory=dict)  # of the last validation
 
 
-Validate = Callable[[RPG], Mapping[str, float]]
+Validate = Callable[[Any], Mapping[str, float]]
 OnProgress = Callable[[Progress], None]
 
 
 def fit(
-    model: RPG,
+    model: Trainable,
     data: Windows,
     config: TrainingConfig,
     *,
@@ -114,7 +114,7 @@ class _Run:
 
     def __init__(
         self,
-        model: RPG,
+        model: Trainable,
         data: Windows,
         config: TrainingConfig,
         seed: int,
