@@ -175,3 +175,31 @@ def test_numbers_are_for_people() -> None:
     assert number(0.123456) == "0.1235" and number(None) == "–" and number(True) == "yes"
     assert number(12_345_678.9) == "12\u202f345\u202f679"
     assert json.dumps(number("text")) == '"text"'
+
+
+def test_a_fusions_parts_have_a_curve_each_and_a_skipped_step_says_why(
+    tmp_path: Path, no_pictures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, tokenize = tmp_path / "model", tmp_path / "codes"
+    train.mkdir()
+    tokenize.mkdir()
+    lines = [
+        {"part": part, "epoch": e, "loss": 9.0 - e, "val_ndcg@10": 0.01 * e}
+        for part in ("rpg", "sasrec")
+        for e in (1, 2)
+    ]
+    blend = {"temperatures": [4.0, 1.0], "bounds": [], "weights": [0.35]}
+    fit = {"blend": blend, "users": 7, "ndcg": 0.0525, "curve": [0.1, 0.2]}
+    text = [json.dumps(line) for line in [*lines, {"part": "fusion", "fit": fit}]]
+    (train / "history.jsonl").write_text("\n".join(text) + "\n")
+    (tokenize / "skipped.json").write_text('{"reason": "model sasrec has no codes"}')
+    drawn: list[list[str]] = []
+    monkeypatch.setattr(plots, "curves", lambda history, keys, label: drawn.append(keys) or "")
+    release_report(tmp_path, "r1", {"train": train, "tokenize": tokenize}, tmp_path / "out.html")
+    assert drawn == [
+        ["RPG loss", "SASRec loss"],
+        ["RPG val_ndcg@10", "SASRec val_ndcg@10"],
+    ]
+    page = (tmp_path / "out.html").read_text()
+    assert "0.35" in page and "4.0, 1.0" in page and "0.0525" in page
+    assert "skipped: model sasrec has no codes" in page
