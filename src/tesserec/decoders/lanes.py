@@ -143,3 +143,17 @@ def popcount(_: Any, bits: Any) -> Any:
         return builder.ctpop(args[0])
 
     return types.int64(types.uint64), emit
+
+
+@intrinsic
+def prefetch(_: Any, address: Any) -> Any:
+    """Ask for the line of an address, which needn't be ours: nothing is read."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        where = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [where.type, I32, I32, I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [where, *[ir.Constant(I32, n) for n in (0, 3, 1)]])
+        return context.get_dummy_value()
+
+    return types.none(types.uintp), emit

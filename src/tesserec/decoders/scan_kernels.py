@@ -21,12 +21,14 @@ from tesserec.decoders.lanes import (
     load,
     lookup,
     popcount,
+    prefetch,
     splat,
     trailing_zeros,
 )
 from tesserec.decoders.scan_heap import denied, push
 from tesserec.decoders.scan_tables import BLOCK, exact, kernel, reaching
 
+AHEAD = 8192  # bytes; memory's own look-ahead stops at the end of each page
 SPAN = (
     262_144  # bytes of codes that all users read before the next: they stay in second-level cache
 )
@@ -80,6 +82,8 @@ def _by_permute(
     a0 = a1 = a2 = a3 = o0 = o1 = o2 = o3 = zero
     for j in range(digits):
         t, c = table_at + j * 256, code_at + j * 256
+        for line in range(4):
+            prefetch(c + AHEAD + 64 * line)
         t0, t1, t2, t3 = load(t), load(t + 64), load(t + 128), load(t + 192)
         v = lookup(t0, t1, t2, t3, load(c))
         a0, o0 = add(a0, v), add(o0, high(v))

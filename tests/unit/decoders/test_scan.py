@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tesserec.decoders import make, making, scan
+from tesserec.decoders import make, making, scan, scan_tables
 from tesserec.decoders.constraints import Constraints, pack_bits
 from tesserec.decoders.exhaustive import Exhaustive
 from tesserec.decoders.scan import Scan
@@ -183,3 +183,15 @@ def test_the_best_decoder_that_can_be_had(
     with pytest.raises(UsageError, match="scan reads codes"):
         make("scan", model, None)
     making._has_numba.cache_clear()
+
+
+def test_compiled_without_a_folder_to_keep_it_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_ = scan_tables.njit
+
+    def nowhere(**options: bool) -> object:
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return compile_(**options)
+
+    monkeypatch.setattr(scan_tables, "njit", nowhere)
+    assert scan_tables.kernel(lambda x: x + 1)(2) == 3
