@@ -109,8 +109,8 @@ def _show_progress(bar: Progress, task: TaskID, path: Path) -> str:
 
 
 def in_words(state: dict[str, Any]) -> str:
-    """`epoch 3/20 · loss 5.21 · 700 rows/s · 4 min left`, as far as the step says so."""
-    words = []
+    """`sasrec · epoch 3/20 · loss 5.21 · 700 rows/s · 4 min left`, as far as the step says so."""
+    words = [state["part"]] if state.get("part") else []
     if "epoch" in state:
         words.append(f"epoch {state['epoch']}/{state.get('epochs', '?')}")
     if "loss" in state:

@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,9 +44,17 @@ def run(
     from tesserec.models.loading import parts_of
 
     name = config.model.name
+    names = parts_of(name)
     parts = {
-        part: _trained(part, workdir, config, codes, features, on_progress or watch)
-        for part in parts_of(name)
+        part: _trained(
+            part,
+            workdir,
+            config,
+            codes,
+            features,
+            on_progress or partial(watch, part=part if len(names) > 1 else ""),
+        )
+        for part in names
     }
     return parts[name] if name in parts else _mixed(workdir, config, codes, features, parts)
 
@@ -196,11 +205,12 @@ def _write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def watch(now: Progress) -> None:
+def watch(now: Progress, part: str = "") -> None:
     """Hand the progress to whoever watches this process (see tesserec.progress)."""
     progress.report(
         now.step,
         now.steps,
+        part=part,
         epoch=now.epoch,
         epochs=now.epochs,
         loss=round(now.loss, 4),
