@@ -6,5 +6,7 @@ MODELS = {
     "sasrec": "tesserec.models.sasrec:SASRec",
     "fusion": "tesserec.models.fusion:Fusion",
 }
+# a model that mixes trained ones: content first, then identity
+PARTS = {"fusion": ("rpg", "sasrec")}
 
-__all__ = ["MODELS"]
+__all__ = ["MODELS", "PARTS"]

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from tesserec.decoders.scorers import CodeScorer
 from tesserec.errors import ArtifactError
+from tesserec.models import PARTS
 from tesserec.models.protocols import Scorer
 
 SHAPE = "fusion.json"
@@ -129,7 +130,6 @@ class Fusion(nn.Module):
 
     name: ClassVar[str] = "fusion"
     needs_codes: ClassVar[bool] = True
-    parts: ClassVar[tuple[str, str]] = ("rpg", "sasrec")  # content, identity
 
     def __init__(self, content: Any, identity: Any, codes: np.ndarray, blend: Blend) -> None:
         """`codes` is the content model's code table [N, m]."""
@@ -151,7 +151,7 @@ class Fusion(nn.Module):
         return self._scorer
 
     def named_parts(self) -> dict[str, Any]:
-        return dict(zip(self.parts, (self.content, self.identity), strict=True))
+        return dict(zip(PARTS[self.name], (self.content, self.identity), strict=True))
 
     @torch.inference_mode()
     def state(self, histories: Sequence[np.ndarray]) -> State:
@@ -188,5 +188,5 @@ class Fusion(nn.Module):
             blend = Blend(**{k: tuple(v) for k, v in fields.items()})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f"{shape} is no readable blend of a fusion: {error}") from None
-        content, identity = (parts[name] for name in cls.parts)
+        content, identity = (parts[name] for name in PARTS[cls.name])
         return cls(content, identity, codes, blend)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tesserec.errors import ArtifactError
-from tesserec.models import MODELS
+from tesserec.models import MODELS, PARTS
 
 SHAPE, WEIGHTS = "model.json", "model.safetensors"
 
@@ -28,18 +28,13 @@ def model_class(name: str) -> Any:
     Raises:
         ArtifactError: this version has no such model.
     """
-    if name not in MODELS:
-        raise ArtifactError(
-            f"there is no model {name!r}, this version has {', '.join(MODELS)}; "
-            "use the version that made it"
-        )
-    module, _, attribute = MODELS[name].partition(":")
+    module, _, attribute = MODELS[_known(name)].partition(":")
     return getattr(import_module(module), attribute)
 
 
 def parts_of(name: str) -> tuple[str, ...]:
-    """The trained models that a model consists of: its parts, or itself."""
-    return getattr(model_class(name), "parts", (name,))
+    """The trained models that a model consists of: its parts, or itself; raises as above."""
+    return PARTS.get(_known(name), (name,))
 
 
 def members(name: str) -> dict[str, tuple[str, ...]]:
@@ -74,6 +69,15 @@ def read_model(name: str, files: Files, codes: np.ndarray | None, items: int) ->
         return kind.read(_file(files, name, f"{name}.json"), made, codes)
     shape, weights = (_file(files, name, file) for file in (SHAPE, WEIGHTS))
     return kind.read(shape, weights, codes if kind.needs_codes else items)
+
+
+def _known(name: str) -> str:
+    if name not in MODELS:
+        raise ArtifactError(
+            f"there is no model {name!r}, this version has {', '.join(MODELS)}; "
+            "use the version that made it"
+        )
+    return name
 
 
 def _file(files: Files, name: str, file: str) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tesserec.artifacts import check_files, sha256_of
 from tesserec.errors import ArtifactError
+from tesserec.models.loading import members
 from tesserec.release.manifest import (
     named_parts,
     part_path,
@@ -71,7 +72,7 @@ def _belong_together(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
 
     parts = manifest["parts"]
     items = sum(pq.read_metadata(part_path(folder, p)).num_rows for p in parts_of(parts["items"]))
-    problems = []
+    problems = _missing(manifest)
     digits: set[int] = set()
     if "codes" in parts:  # a model without codes has none
         shapes = [_code_shape(part_path(folder, p)) for p in parts_of(parts["codes"])]
@@ -92,6 +93,22 @@ def _belong_together(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
                     f"model {name} was trained with {shape['items']} items, the release has {items}"
                 )
     return problems
+
+
+def _missing(manifest: Mapping[str, Any]) -> list[str]:
+    """Files that the model, or a part that it mixes, should have."""
+    try:
+        wanted = members(manifest["model"])
+    except ArtifactError as error:
+        return [str(error)]
+    models = manifest["parts"].get("models", {})
+    had = {name: {Path(p.path).name for p in parts_of(models.get(name, []))} for name in wanted}
+    return [
+        f"model {name} has no {file}"
+        for name, files in wanted.items()
+        for file in files
+        if file not in had[name]
+    ]
 
 
 def _code_shape(path: Path) -> tuple[int, int]:

@@ -96,11 +96,21 @@ def test_a_fusion_without_a_part_is_found(tmp_path: Path) -> None:
         Recommender.load(folder)
 
 
-def _restamp(folder: Path, name: str) -> Path:
+def test_a_fusion_whose_manifest_lacks_a_part_is_found(tmp_path: Path) -> None:
+    folder = release_folder(tmp_path, tiny_release(tmp_path, model="fusion"))
+    moved = _restamp(folder, "", without="sasrec")
+    assert verify(moved) == [
+        "model sasrec has no model.json",
+        "model sasrec has no model.safetensors",
+    ]
+
+
+def _restamp(folder: Path, name: str, *, without: str = "") -> Path:
     """Write the manifest anew for a file that was changed, as a forger would."""
     manifest = read_release(folder)
     parts = manifest["parts"]
-    for entry in parts["models"]["sasrec"]:
+    parts["models"] = {k: v for k, v in parts["models"].items() if k != without}
+    for entry in parts["models"].get("sasrec", []):
         if entry["path"] == name:
             entry["sha256"] = sha256_of(folder / name)
     new = release_id_of(parts, manifest["feature_service"], manifest["feature_schema_hash"])
