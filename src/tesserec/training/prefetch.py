@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import torch
 
@@ -13,7 +13,7 @@ from tesserec.models.packed import Batch
 DEPTH = 2  # batches that wait; one is enough unless a step is quicker than its batch
 
 
-def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+def ahead(batches: Iterator[Batch], device: torch.device) -> Generator[Batch, None, None]:
     """The same batches on `device`, in the same order, made by a thread that runs ahead.
 
     The thread ends when the batches do or when the caller stops asking.
