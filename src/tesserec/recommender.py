@@ -55,6 +55,9 @@ class Recommender:
         self._model = model.eval()
         self._decoder = make(**{"name": "auto", **(decoder or {})}, model=model, codes=codes)
         self._popularity = _popularity(self.items)
+        start_at = getattr(self._decoder, "start_at", None)  # of the graph decoder
+        if start_at is not None:
+            start_at(self._popularity)
 
     @classmethod
     def of_parts(
