@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,9 +187,9 @@ def test_the_best_decoder_that_can_be_had(
 
 
 def test_compiled_without_a_folder_to_keep_it_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    compile_ = scan_tables.njit
+    compile_: Any = scan_tables.njit
 
-    def nowhere(**options: bool) -> object:
+    def nowhere(**options: Any) -> Any:
         if options.get("cache"):
             raise RuntimeError("cannot cache function: no locator available")
         return compile_(**options)
