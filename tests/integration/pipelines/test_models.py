@@ -23,7 +23,7 @@ from tesserec.serving.client import Client
 from tesserec.serving.rehearsal import Ranking, difference
 from tests.command import ROOT, environment, tesserec
 
-pytestmark = [pytest.mark.slow, pytest.mark.triton, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.triton, pytest.mark.timeout(1800)]
 MEMBERS = {"sasrec": ["sasrec"], "fusion": ["fusion", "rpg", "sasrec"]}
 
 
