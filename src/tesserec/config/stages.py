@@ -180,6 +180,8 @@ class ModelConfig:
     ffn: int = 1024
     temperature: float = 0.03
     dropout: float = 0.4
+    token_dropout: float = 0.0  # rpg: share of an item's codes that training hides in a history
+    item_dropout: float = 0.0  # rpg: share of a history's items that it hides whole
     # rpg: weight of the cross-entropy over items beside that over digits; 0: as released
     item_loss: float = 0.0
     negatives: int = 1024  # rpg: items drawn a step for it
@@ -188,6 +190,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         check(self.name in MODELS, "model.name", self.name, f"use one of {', '.join(MODELS)}")
         _check_transformer(self, "model")
+        for name in ("token_dropout", "item_dropout"):
+            share: float = getattr(self, name)
+            check(0 <= share < 1, f"model.{name}", share, "use 0 to below 1")
         check(self.item_loss >= 0, "model.item_loss", self.item_loss, "use 0 or more")
         check(self.negatives >= 1, "model.negatives", self.negatives, "use at least 1")
         check(self.temperature > 0, "model.temperature", self.temperature, "use more than 0")
@@ -279,7 +284,7 @@ class SASRecConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """How items are ranked (docs/models.md)."""
+    """How items are ranked (docs/decoding.md)."""
 
     name: str = "auto"  # auto | exhaustive | scan | graph
     edges: int = 100  # graph: neighbours of an item

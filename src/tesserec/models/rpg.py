@@ -53,6 +53,8 @@ class Shape:
     positions: int = POSITIONS
     temperature: float = 0.03
     dropout: float = 0.4
+    token_dropout: float = 0.0  # share of an item's codes that training hides in a history
+    item_dropout: float = 0.0  # share of a history's items that it hides whole
     item_loss: float = 0.0  # weight of the cross-entropy over items (item_loss.py); 0: as released
     negatives: int = 1024  # items drawn a step for it
     item_scale: str = (
@@ -98,17 +100,36 @@ class RPG(Trainable):
         m, size, _ = self.tokens.shape
         return self.codes[items] + torch.arange(m, device=items.device, dtype=torch.int32) * size
 
-    def item_vectors(self, items: torch.Tensor) -> torch.Tensor:
-        """Item rows [...] -> [..., d]: the scaled sum of their token vectors."""
+    def item_vectors(
+        self, items: torch.Tensor, weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Item rows [...] -> [..., d]: the scaled sum of their token vectors.
+
+        `weights` [n, m] of the tokens of each of the n items; None: all 1.
+        """
         m, size, dim = self.tokens.shape
-        table = self.tokens.view(m * size, dim)
-        total = F.embedding_bag(self._index(items.reshape(-1)), table, mode="sum")
+        table, index = self.tokens.view(m * size, dim), self._index(items.reshape(-1))
+        total = F.embedding_bag(index, table, mode="sum", per_sample_weights=weights)
         scale = m**-0.5 if self.shape.item_scale == "sqrt" else 1.0 / m
         return (total * scale).view(*items.shape, dim)
 
+    def _hidden_tokens(self, items: int) -> torch.Tensor | None:
+        """Weights [items, m] that hide tokens and items at random; those left make up for tokens.
+
+        Masked histories: what is left of an item has to stand for it, so that the model can't
+        learn single items by heart (docs/log.md).
+        """
+        shape = self.shape
+        if not self.training or not (shape.token_dropout or shape.item_dropout):
+            return None
+        device = self.tokens.device
+        weights = (torch.rand(items, shape.digits, device=device) >= shape.token_dropout).float()
+        weights *= shape.digits / weights.sum(1, keepdim=True).clamp_min(1)
+        return weights * (torch.rand(items, 1, device=device) >= shape.item_dropout)
+
     def hidden(self, packed: Packed) -> torch.Tensor:
         """[R, W, d]"""
-        vectors = self.item_vectors(packed.items)
+        vectors = self.item_vectors(packed.items, self._hidden_tokens(packed.items.numel()))
         return self.backbone(vectors, packed.positions, packed.mask())
 
     # ---- hidden -> digits ----

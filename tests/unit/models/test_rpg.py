@@ -91,6 +91,38 @@ def test_gradient_by_hand_is_that_of_autograd(
         torch.testing.assert_close(grad, expected[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
+def test_hidden_tokens_are_for_training_alone(rng: np.random.Generator) -> None:
+    model = make_model(rng, token_dropout=0.5, item_dropout=0.3)
+    items = torch.from_numpy(rng.integers(0, ITEMS, 4000))
+    plain = model.item_vectors(items)
+    model.eval()
+    assert model._hidden_tokens(len(items)) is None
+    model.train()
+    weights = model._hidden_tokens(len(items))
+    assert weights is not None
+    shown = weights.sum(1)
+    assert (shown[shown > 0] - DIGITS).abs().max() < 1e-4  # what is left makes up for the rest
+    assert ((shown == 0).float().mean() - 0.3).abs() < 0.05
+    assert ((weights > 0).float().sum(1)[shown > 0].mean() - DIGITS / 2).abs() < 0.2
+    hidden = model.item_vectors(items, weights)
+    assert not torch.allclose(hidden, plain)
+    assert hidden[shown == 0].abs().max() == 0
+
+
+def test_gradient_by_hand_with_hidden_tokens(rng: np.random.Generator) -> None:
+    model = make_model(rng, token_dropout=0.3, item_dropout=0.1, item_loss=0.5)
+    batch = make_batch(windows([rng.integers(0, ITEMS, n) for n in (9, 30, 2)], 50), np.arange(3))
+    torch.manual_seed(2)
+    loss = model.loss(batch)
+    loss.backward()
+    expected = gradients(model)
+    model.zero_grad()
+    torch.manual_seed(2)
+    assert model.backward(batch).item() == pytest.approx(loss.item(), rel=1e-5)
+    for name, grad in gradients(model).items():
+        torch.testing.assert_close(grad, expected[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
 @pytest.mark.parametrize("item_loss", [0.0, 0.7])
 def test_bf16_gradient_is_close(rng: np.random.Generator, item_loss: float) -> None:
     model = make_model(rng, item_loss=item_loss, negatives=ITEMS)
