@@ -20,6 +20,7 @@ from tesserec.artifacts import read_manifest
 from tesserec.decoders import DECODERS, make
 from tesserec.decoders.constraints import Constraints
 from tesserec.decoders.exhaustive import Exhaustive
+from tesserec.decoders.graph_files import GRAPH
 from tesserec.decoders.scorers import VectorScorer
 from tesserec.errors import ArtifactError
 from tesserec.models.loading import Files, members, model_class, read_model
@@ -41,7 +42,7 @@ class Recommender:
         decoder: Mapping[str, Any] | None = None,
         release_id: str = "",
     ) -> None:
-        """`decoder` is a decoder's name and options, as of the section `decoder` of a run."""
+        """`decoder`: a name and options, as of a run's section `decoder`; `saved`: a graph file."""
         if codes is not None and len(codes) != len(item_ids):
             raise ArtifactError(
                 f"the code table has {len(codes)} rows, the item list {len(item_ids)}; "
@@ -55,9 +56,6 @@ class Recommender:
         self._model = model.eval()
         self._decoder = make(**{"name": "auto", **(decoder or {})}, model=model, codes=codes)
         self._popularity = _popularity(self.items)
-        start_at = getattr(self._decoder, "start_at", None)  # of the graph decoder
-        if start_at is not None:
-            start_at(self._popularity)
 
     @classmethod
     def of_parts(
@@ -249,13 +247,18 @@ def _model_files(folder: Path, manifest: Mapping[str, Any], name: str) -> Files:
 
 def _decoder(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Name and options of the release's decoder; refuses one that this version doesn't have."""
+    entries = manifest.get("parts", {}).get("decoder") or []
+    paths = {Path(e["path"]).name: _part(folder, manifest, e) for e in entries}
     found: dict[str, Any] = {}
-    for entry in manifest.get("parts", {}).get("decoder") or []:
-        if Path(entry["path"]).name == "decoder.json":
-            found = json.loads(_part(folder, manifest, entry).read_text())
+    if "decoder.json" in paths:
+        found = json.loads(paths["decoder.json"].read_text())
     if found.get("name", "auto") not in ("auto", *DECODERS):
         raise ArtifactError(
             f"release {folder} asks for decoder {found['name']!r}, this version has "
             f"{', '.join(DECODERS)}; use the version that made it"
         )
+    if found.get("name") == "graph":
+        if GRAPH not in paths:
+            raise ArtifactError(f"release {folder} has no {GRAPH} for its decoder; build it anew")
+        found["saved"] = paths[GRAPH]
     return found

@@ -85,7 +85,15 @@ def _features(folder: Path) -> None:
         "count_all": pa.array([2 * (ITEMS - row) for row in rows], pa.int64()),
         "event_timestamp": [CUT] * ITEMS,
     }
-    for name, columns in (("item_profile", profile), ("item_stats", stats)):
+    walks = [[item_id((7 * user + 5 * step) % ITEMS) for step in range(9)] for user in range(30)]
+    sequences = {
+        "user_id": [f"U{user}" for user in range(len(walks))],
+        "item_ids": walks,
+        "timestamps": [list(range(len(walk))) for walk in walks],
+    }
+    _json(folder / "summary.json", {"cuts": {"train": None, "watermark": 99}, "has_times": True})
+    tables = {"item_profile": profile, "item_stats": stats, "sequences": sequences}
+    for name, columns in tables.items():
         (folder / name).mkdir()
         pq.write_table(pa.table(columns), folder / name / "part-0.parquet")
 

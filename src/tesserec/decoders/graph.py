@@ -19,7 +19,7 @@ import torch
 
 from tesserec.decoders.constraints import Constraints, pack_bits
 from tesserec.decoders.graph_build import Similarity, build_edges, insert_edges
-from tesserec.decoders.graph_files import Saved, read_graph, write_graph
+from tesserec.decoders.graph_files import read_graph, write_graph
 from tesserec.decoders.graph_walk import rank_users, target_ranks
 from tesserec.decoders.ranking import NEVER, Ranked, rank_under, require_finite
 from tesserec.errors import ArtifactError, UsageError
@@ -70,11 +70,21 @@ class GraphDecoder:
         steps: int = 3,
         saved: Path | None = None,
     ) -> GraphDecoder:
-        """For a model with `tokens` [m, K, d]: of a saved graph, else of one that is built now."""
-        if saved is not None:
-            return cls.load(saved, codes, model)
-        graph = build_edges(codes, Similarity.of(model.tokens), edges)
-        return cls(codes, graph, _exact(model, codes), beam=beam, steps=steps)
+        """For a model with `tokens` [m, K, d]: of the graph file `saved`, else of one built now.
+
+        Items that the code table has got since the graph was saved are inserted; `edges` counts
+        for a graph that is built.
+
+        Raises:
+            ArtifactError: the file is missing, damaged, or made for other codes.
+        """
+        if saved is None:
+            graph, starts = build_edges(codes, Similarity.of(model.tokens), edges), None
+        else:
+            graph, starts = read_graph(saved, codes)
+            if len(graph) < len(codes):
+                graph = insert_edges(graph, codes, Similarity.of(model.tokens))
+        return cls(codes, graph, _exact(model, codes), starts=starts, beam=beam, steps=steps)
 
     def start_at(self, popularity: np.ndarray) -> GraphDecoder:
         """Begin walks at the most popular items; `popularity` is a number an item, [N]."""
@@ -221,23 +231,9 @@ class GraphDecoder:
         options = {"starts": self.starts, "beam": self.beam, "steps": self.steps}
         return GraphDecoder(codes, grown, _exact(model, codes), **options)
 
-    def save(self, folder: Path) -> None:
-        """Write graph and options; equal graphs give equal bytes."""
-        write_graph(folder, Saved(self.edges, self.starts, self.beam, self.steps), self._codes)
-
-    @classmethod
-    def load(cls, folder: Path, codes: np.ndarray, model: Any) -> GraphDecoder:
-        """Read a saved graph; items that the code table has got since are inserted.
-
-        Raises:
-            ArtifactError: the files are missing, damaged, or made for other codes.
-        """
-        saved = read_graph(Path(folder), codes)
-        edges, known = saved.edges, len(saved.edges)
-        if known < len(codes):
-            edges = insert_edges(edges, codes, Similarity.of(model.tokens))
-        options = {"starts": saved.starts, "beam": saved.beam, "steps": saved.steps}
-        return cls(codes, edges, _exact(model, codes), **options)
+    def save(self, path: Path) -> None:
+        """Write the graph, which `of` reads; equal graphs give equal bytes."""
+        write_graph(path, self.edges, self.starts, self._codes)
 
 
 def _exact(model: Any, codes: np.ndarray) -> Any:

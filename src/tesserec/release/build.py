@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tesserec import __version__
 from tesserec.artifacts import Artifact, fsync_folder, sha256_of, write_atomic, write_manifest
+from tesserec.decoders.graph_files import GRAPH
 from tesserec.errors import ArtifactError
 from tesserec.models.loading import files_of, members
 from tesserec.release.manifest import Part, plain, release_id_of, releases_folder
@@ -41,6 +42,7 @@ def build_release(
     trained: Collection[str] | None = None,
     raw: Artifact | None = None,
     decoder: Mapping[str, Any] | None = None,
+    graph: Artifact | None = None,
     report: Callable[[Path, str], None] | None = None,
 ) -> str:
     """Gather the parts of a release and return its id; the same parts again change nothing.
@@ -48,6 +50,7 @@ def build_release(
     Args:
         coded: vectors and codes, with encoder and tokenizer; None for a model without codes.
         trained: of such a model, the ids of the items that it was trained on.
+        graph: the artefact with the graph that decoder `graph` walks on.
         report: writes the release's `report.html` to the path that it is given, beside the id.
 
     Raises:
@@ -67,13 +70,15 @@ def build_release(
     for member, files in files_of(model_name, model.path).items():
         for name, path in files.items():
             _copy(_there(path), scratch / "models" / member / name)
+    if graph is not None:
+        _copy(graph.file(GRAPH), scratch / "decoder" / GRAPH)
     text = json.dumps(dict(decoder or {"name": "auto"}), indent=1, sort_keys=True)
     write_atomic(scratch / "decoder" / "decoder.json", text)
 
     facts = store.read_json("store.json")
     parts = gather_parts(scratch, model_name)
     release_id = release_id_of(parts, facts["service"], facts["schema_hash"])
-    sources = (raw, features, store, *(coded or ()), model, metrics)
+    sources = (raw, features, store, *(coded or ()), model, graph, metrics)
     fields = {
         "release_id": release_id,
         "created": datetime.now(UTC).isoformat(timespec="microseconds"),

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tesserec.artifacts import check_files, sha256_of
+from tesserec.decoders.graph_files import GRAPH, read_graph
 from tesserec.errors import ArtifactError
 from tesserec.models.loading import members
 from tesserec.release.manifest import (
@@ -72,7 +75,7 @@ def _belong_together(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
 
     parts = manifest["parts"]
     items = sum(pq.read_metadata(part_path(folder, p)).num_rows for p in parts_of(parts["items"]))
-    problems = _missing(manifest)
+    problems = [*_missing(manifest), *_decoder(folder, manifest)]
     digits: set[int] = set()
     if "codes" in parts:  # a model without codes has none
         shapes = [_code_shape(part_path(folder, p)) for p in parts_of(parts["codes"])]
@@ -109,6 +112,24 @@ def _missing(manifest: Mapping[str, Any]) -> list[str]:
         for file in files
         if file not in had[name]
     ]
+
+
+def _decoder(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """A decoder that walks on a graph has one, made for these codes."""
+    from safetensors.numpy import load_file
+
+    parts = manifest["parts"]
+    paths = {Path(p.path).name: part_path(folder, p) for p in parts_of(parts.get("decoder", []))}
+    if "decoder.json" not in paths or read_json(paths["decoder.json"]).get("name") != "graph":
+        return []
+    if GRAPH not in paths:
+        return [f"decoder graph has no {GRAPH}"]
+    codes = [load_file(part_path(folder, p))["codes"] for p in parts_of(parts.get("codes", []))]
+    try:
+        read_graph(paths[GRAPH], np.concatenate(codes))
+    except ArtifactError as error:
+        return [str(error)]
+    return []
 
 
 def _code_shape(path: Path) -> tuple[int, int]:

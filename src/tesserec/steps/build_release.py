@@ -8,6 +8,7 @@ from pathlib import Path
 from tesserec.artifacts import Artifact, build, write_atomic
 from tesserec.config import RunConfig, to_dict
 from tesserec.steps.catalogue import is_skipped
+from tesserec.steps.graph import graph_of
 from tesserec.steps.tokenize import training_items
 
 VERSION = 1
@@ -30,7 +31,8 @@ def run(
     coded = None if is_skipped(codes) else (vectors, codes)
     trained = training_items(features, config) if coded is None else None
     decoder = to_dict(config.decoder)
-    if decoder["name"] != "graph":  # the others have no options
+    graph = graph_of(workdir, config, model, codes, features)
+    if graph is None:  # the other decoders have no options
         decoder = {"name": decoder["name"]}
 
     def report(out: Path, release_id: str) -> None:
@@ -53,13 +55,14 @@ def run(
             metrics=metrics,
             model_name=config.model.name,
             decoder=decoder,
+            graph=graph,
             report=report,
         )
 
     def make(folder: Path) -> None:
         write_atomic(folder / "release.json", json.dumps({"release_id": release()}))
 
-    parents = (raw, features, store, vectors, codes, model, metrics)
+    parents = [raw, features, store, vectors, codes, model, metrics, *([graph] if graph else [])]
     params = {"model": config.model.name, "decoder": decoder}
     artifact, reused = build(
         workdir, "release", params=params, parents=parents, version=VERSION, make=make

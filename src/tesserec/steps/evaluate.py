@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tesserec.artifacts import Artifact, build
 from tesserec.config import RunConfig, to_dict
 from tesserec.steps.catalogue import read_catalogue
+from tesserec.steps.graph import graph_of
 from tesserec.steps.train import read_model
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def run(
     Raises:
         DataError: no user has a test target.
     """
+    graph = graph_of(workdir, config, model, codes, features)
     params = {
         "evaluation": to_dict(config.evaluation),
         "decoder": to_dict(config.decoder),
@@ -42,13 +44,13 @@ def run(
     }
 
     def make(folder: Path) -> None:
-        _evaluate(folder, config, model, codes, features)
+        _evaluate(folder, config, model, codes, features, graph)
 
     artifact, _ = build(
         workdir,
         KIND,
         params=params,
-        parents=[model, codes, features],
+        parents=[model, codes, features, *([graph] if graph else [])],
         version=VERSION,
         make=make,
     )
@@ -56,10 +58,16 @@ def run(
 
 
 def _evaluate(
-    folder: Path, config: RunConfig, model: Artifact, codes: Artifact, features: Artifact
+    folder: Path,
+    config: RunConfig,
+    model: Artifact,
+    codes: Artifact,
+    features: Artifact,
+    graph: Artifact | None,
 ) -> None:
     import torch
 
+    from tesserec.decoders.graph_files import GRAPH
     from tesserec.errors import DataError
     from tesserec.evaluation import protocol
     from tesserec.recommender import Recommender
@@ -67,7 +75,7 @@ def _evaluate(
     torch.set_num_threads(config.training.threads)
     items = read_catalogue(config, codes, features)
     trained = read_model(config.model.name, model, items)
-    decoder = to_dict(config.decoder)
+    decoder = to_dict(config.decoder) | ({"saved": graph.file(GRAPH)} if graph else {})
     recommender = Recommender.of_parts(trained, items.codes, items.ids, decoder=decoder)
     asked = items.cases("test", users=config.evaluation.users, seed=config.seed)
     if not len(asked):
