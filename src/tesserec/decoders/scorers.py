@@ -74,13 +74,15 @@ class VectorScorer:
         """Of states [B, d], vectors.
 
         Users go by lines of 16, the last filled up with zeros: products of other sizes may round
-        otherwise, and a score mustn't depend on who else is in the batch.
+        otherwise, and a score mustn't depend on who else is in the batch. Always in float32, also
+        under autocast, as a validation during training is: bfloat16 would tie items by the dozen.
         """
         users = len(state)
         filled = F.pad(state, (0, 0, 0, -users % LINE))
         block = self._vectors[start:stop]
-        out = torch.cat([block @ line.t() for line in filled.split(LINE)] or [block[:, :0]], dim=1)
-        out = out[:, :users]
+        with torch.autocast(block.device.type, enabled=False):
+            lines = [block @ line.float().t() for line in filled.split(LINE)]
+        out = torch.cat(lines or [block[:, :0]], dim=1)[:, :users]
         return out if self._bias is None else out + self._bias[start:stop, None]
 
 

@@ -266,6 +266,16 @@ def test_vectors_score_by_inner_product_whoever_else_asks() -> None:
         assert alone[1].tolist() == [scores[user].tolist()]
 
 
+def test_vectors_are_multiplied_in_float32_under_autocast_too() -> None:
+    generator = torch.Generator().manual_seed(3)
+    decoder = Exhaustive(VectorScorer(torch.randn(500, 48, generator=generator)))
+    state = torch.randn(5, 48, generator=generator)
+    rows, scores = decoder.rank(state, 50)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = decoder.rank(state, 50)
+    assert found[0].tolist() == rows.tolist() and found[1].tolist() == scores.tolist()
+
+
 def test_a_bias_for_each_vector_is_needed() -> None:
     with pytest.raises(TesserecError, match="2 biases for 3 vectors"):
         VectorScorer(torch.zeros(3, 2), torch.zeros(2))
