@@ -1,8 +1,8 @@
 """Training speed: users a second of RPG at the paper's size, beside the layout it was released in.
 
-    make bench-train               QUICK=1: batches of 64, one turn of each side
+    make bench-train           DATA=folder; QUICK=1: batches of 64, one turn of each side
 
-Sequences are those of Amazon Beauty if they lie in ../shared/data/beauty2014, else generated with
+Sequences are those of Amazon Beauty if DATA (default: data/) holds beauty2014/, else generated with
 the same lengths; codes are drawn at random (their values don't matter for speed). All sides take
 turns of a few steps on all cores, with dropout; the first step of a turn isn't counted. Ours run
 through `tesserec.training.loop.fit`. Before that, baseline and ours train on the same batches from
@@ -35,7 +35,8 @@ from tesserec.training.loop import fit, learning_rate, uses_bf16
 from tesserec.training.packing import Windows, windows
 
 ROOT = Path(__file__).resolve().parents[1]
-BEAUTY = ROOT.parent / "shared" / "data" / "beauty2014" / "interactions.parquet"
+DATA = Path(os.environ.get("DATA") or ROOT / "data").resolve()
+BEAUTY = DATA / "beauty2014" / "interactions.parquet"
 QUICK = bool(os.environ.get("QUICK"))
 ROUNDS = 1 if QUICK else 3
 BASELINE_STEPS, STEPS = 3, 6  # of a turn
