@@ -44,17 +44,9 @@ def run(
     from tesserec.models.loading import parts_of
 
     name = config.model.name
-    names = parts_of(name)
     parts = {
-        part: _trained(
-            part,
-            workdir,
-            config,
-            codes,
-            features,
-            on_progress or partial(watch, part=part if len(names) > 1 else ""),
-        )
-        for part in names
+        part: _trained(part, workdir, config, codes, features, on_progress or watcher(config, part))
+        for part in parts_of(name)
     }
     return parts[name] if name in parts else _mixed(workdir, config, codes, features, parts)
 
@@ -205,8 +197,15 @@ def _write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def watch(now: Progress, part: str = "") -> None:
-    """Hand the progress to whoever watches this process (see tesserec.progress)."""
+def watcher(config: RunConfig, name: str) -> OnProgress:
+    """Hands the progress of a trained model to whoever watches this process (tesserec.progress).
+
+    A part of a fusion is named.
+    """
+    return partial(_watch, part="" if name == config.model.name else name)
+
+
+def _watch(now: Progress, part: str) -> None:
     progress.report(
         now.step,
         now.steps,

@@ -59,13 +59,14 @@ def main(path: Path) -> None:
     """Take part in the training of a job."""
     from tesserec.models.loading import model_class
     from tesserec.steps.catalogue import read_catalogue
-    from tesserec.steps.train import train_model, watch
+    from tesserec.steps.train import train_model, watcher
 
     job = Job.read(path)
     codes, features = open_artifact(job.codes), open_artifact(job.features)
     items = read_catalogue(job.config, codes, features)
     kind = model_class(job.name)
-    train_model(job.folder, kind, job.config, items, job.checkpoints, job.logs, watch)
+    on_progress = watcher(job.config, job.name)
+    train_model(job.folder, kind, job.config, items, job.checkpoints, job.logs, on_progress)
 
 
 if __name__ == "__main__":

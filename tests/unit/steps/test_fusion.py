@@ -10,10 +10,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tesserec import progress
 from tesserec.artifacts import Artifact
 from tesserec.errors import ArtifactError
 from tesserec.steps import evaluate, gate_codes, tokenize, train
 from tesserec.steps.catalogue import is_skipped, skipped
+from tesserec.training.loop import Progress
 from tests.fakes.walks import ITEMS, config, make, shop
 
 
@@ -112,3 +114,13 @@ def test_codes_of_other_items_are_refused(tmp_path: Path) -> None:
     codes: Artifact = make(tmp_path, "other_codes", other)
     with pytest.raises(ArtifactError, match="stem from different runs"):
         train.run(tmp_path, config(), codes, features)
+
+
+def test_progress_names_the_part_of_a_fusion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(progress.ENV, str(tmp_path / "progress.json"))
+    end = Progress(epoch=2, epochs=2, step=4, steps=4, loss=0.5, rows_per_s=9.0, seconds_left=0.0)
+    for model, part in (("fusion", "sasrec"), ("sasrec", "")):
+        train.watcher(config(model=model), "sasrec")(end)
+        assert json.loads((tmp_path / "progress.json").read_text())["part"] == part
