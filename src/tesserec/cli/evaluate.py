@@ -94,7 +94,10 @@ def _over_seeds(
         if found is None:
             raise UsageError(f"no release is promoted in {folder}; leave it out of --also")
         manifest = read_release(release_folder(folder, found))
-        tables.append(pq.read_table(_source(folder, manifest, "metrics").file("per_user.parquet")))
+        metrics = _source(folder, manifest, "metrics")
+        if metrics.manifest["params"]["split"] != params["split"]:
+            raise UsageError(f"{folder} splits its events otherwise than {workdir}; leave it out")
+        tables.append(pq.read_table(metrics.file("per_user.parquet")))
         releases.append(found)
         models.add(manifest["model"])
     if len(models) > 1:
