@@ -122,9 +122,9 @@ def test_sampled_softmax_against_plain_numpy(rng: np.random.Generator) -> None:
         others = vectors[drawn[drawn != target]] @ s
         total = np.log(np.exp(others).sum() + np.exp(vectors[target] @ s))
         expected.append(total - 0.9 * (vectors[target] @ s) - 0.1 / 30 * others.sum())
-        expected[-1] -= 0.1 / 30 * total * (30 - len(others)) - 0.0
-    # a draw that hits the target leaves its share of the smoothing out
-    assert loss == pytest.approx(np.mean(expected), rel=0.02)
+        # a draw that hits the target leaves its share of the smoothing out
+        expected[-1] -= 0.1 / 30 * total * (30 - len(others))
+    assert loss == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 def test_sampled_steps_are_seeded_by_torch(rng: np.random.Generator) -> None:
@@ -134,7 +134,7 @@ def test_sampled_steps_are_seeded_by_torch(rng: np.random.Generator) -> None:
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
         model.zero_grad()
-        made.append((model.backward(batch, bf16=seed == 3).item(), gradients(model)["vectors"]))
+        made.append((model.backward(batch).item(), gradients(model)["vectors"]))
     assert made[0][0] == made[1][0] and torch.equal(made[0][1], made[1][1])
     assert made[0][0] != made[2][0]
 
