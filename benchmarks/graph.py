@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import time
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from features import machine
 
 from tesserec.decoders.graph import STARTS, GraphDecoder
 from tesserec.decoders.graph_build import Similarity, build_edges, edges_of, insert_edges
@@ -293,17 +293,6 @@ def run(case: Case, full: bool) -> list[dict[str, Any]]:
     return [*measure(case, walks, exact, scan), build_row(case, walks)]
 
 
-def machine() -> dict[str, Any]:
-    return {
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load": os.getloadavg()[0],
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--workdir", type=Path, help="with a promoted RPG release")
@@ -319,7 +308,9 @@ def main() -> None:
     rows = run(first, True) + run(generated(LARGE, USERS), options.full)
     target = ROOT / "build" / "bench" / "graph.json"
     target.parent.mkdir(parents=True, exist_ok=True)
-    report = {"baseline": "exact scan", "machine": machine(), "rows": rows}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    here = machine() | {"threads": torch.get_num_threads(), "peak_mib": peak}
+    report = {"baseline": "exact scan", "machine": here, "rows": rows}
     target.write_text(json.dumps(report, indent=1))
 
 
