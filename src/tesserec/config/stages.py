@@ -12,7 +12,7 @@ from tesserec.errors import UsageError
 SOURCES = ("generated", "folder", "tesserec", "movielens", "amazon2014", "amazon2023")
 WINDOWS_DAYS = (1, 7, 30)
 MODELS = ("rpg", "sasrec", "fusion")
-DECODERS = ("auto", "exhaustive", "scan", "graph")
+DECODERS = ("auto", "exhaustive", "scan", "scan_gpu", "graph")
 
 
 def check(ok: bool, key: str, value: object, remedy: str) -> None:
@@ -158,8 +158,15 @@ class TokenizerConfig:
     digits: int = 32
     codebook_size: int = 256
     iterations: int = 25
+    codes: str = ""  # given: .npy of whole numbers (rows as in the items file), below data.path
 
     def __post_init__(self) -> None:
+        check(
+            self.name != "given" or bool(self.codes),
+            "tokenizer.codes",
+            self.codes,
+            "name the file of codes",
+        )
         check(1 <= self.digits <= 512, "tokenizer.digits", self.digits, "use 1 to 512")
         check(
             2 <= self.codebook_size <= 65536,
@@ -286,7 +293,7 @@ class SASRecConfig:
 class DecoderConfig:
     """How items are ranked (docs/decoding.md)."""
 
-    name: str = "auto"  # auto | exhaustive | scan | graph
+    name: str = "auto"  # auto | exhaustive | scan | scan_gpu | graph
     edges: int = 100  # graph: neighbours of an item
     beam: int = 50  # graph: items kept from step to step
     steps: int = 3  # graph

@@ -16,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from tesserec.artifacts import hash_of_files, sha256_of
-from tesserec.config import DataConfig, EncoderConfig
+from tesserec.config import DataConfig, EncoderConfig, TokenizerConfig
 from tesserec.data.clean import InteractionCleaner, ItemCleaner
 from tesserec.data.compute import pc
+from tesserec.data.given_codes import codes_file, join_codes
 from tesserec.data.make import GENERATOR_VERSION
 from tesserec.data.parts import Catalogue, Parts, note_unused
 from tesserec.data.quarantine import Quarantine
@@ -42,7 +43,11 @@ def open_source(config: DataConfig, seed: int) -> Source:
 
 
 def ingest_params(
-    config: DataConfig, encoder: EncoderConfig, seed: int, log: EventLog
+    config: DataConfig,
+    encoder: EncoderConfig,
+    seed: int,
+    log: EventLog,
+    tokenizer: TokenizerConfig | None = None,
 ) -> dict[str, Any]:
     """What the raw artefact depends on: settings and the hash of every byte it reads."""
     source = open_source(config, seed)
@@ -62,6 +67,10 @@ def ingest_params(
     if encoder.name == "precomputed":
         path = vectors_file(Path(config.path), encoder.vectors)
         params["vectors"] = [path.name, sha256_of(path)]
+    if tokenizer and tokenizer.name == "given":
+        path = codes_file(Path(config.path), tokenizer.codes)
+        shape = [tokenizer.digits, tokenizer.codebook_size]
+        params["codes"] = [path.name, sha256_of(path), *shape]
     return params
 
 
@@ -72,9 +81,10 @@ def ingest(
     out: Path,
     *,
     log: EventLog | None = None,
+    tokenizer: TokenizerConfig | None = None,
     now: float | None = None,
 ) -> dict[str, Any]:
-    """Write interactions/, items/, quarantine.parquet, counts.json (and vectors/) into `out`.
+    """Write interactions/, items/, quarantine.parquet, counts.json (vectors/, codes/) into `out`.
 
     Returns the counts. Times later than a day after `now` (seconds) lie in the future.
 
@@ -105,9 +115,12 @@ def ingest(
     _check(counts, quarantine, config.max_bad_share)
     _check_texts(counts, config.max_bad_share)
     dim = None
+    ids, rows = pa.array(catalogue.ids, pa.string()), np.array(catalogue.rows, np.int64)
+    if tokenizer and tokenizer.name == "given":
+        path = codes_file(Path(config.path), tokenizer.codes)
+        join_codes(path, tokenizer, ids, rows, catalogue.total, out / "codes")
     if encoder.name == "precomputed":
         path = vectors_file(Path(config.path), encoder.vectors)
-        ids, rows = pa.array(catalogue.ids, pa.string()), np.array(catalogue.rows, np.int64)
         dim = join_vectors(path, ids, rows, catalogue.total, out / "vectors")
     summary = _summary(config, source, counts, cleaner, from_log, dim)
     (out / "counts.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False))

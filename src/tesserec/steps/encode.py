@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 
 def run(workdir: Path, config: RunConfig, raw: Artifact, features: Artifact) -> Artifact:
     """Return the `vectors` artefact: `vectors.npy` float32 [N, pca_dim], `item_ids.parquet`,
-    `encoder/` (with the whitening) and `summary.json`. Skipped for a model without codes.
+    `encoder/` (with the whitening) and `summary.json`; with a given code table `codes.npy` in the
+    same order, since the raw data is at hand only here. Skipped for a model without codes.
 
     Raises:
         DataError: the item profile has no rows or no plain row order, or an item has no vector.
@@ -26,6 +27,8 @@ def run(workdir: Path, config: RunConfig, raw: Artifact, features: Artifact) -> 
     if not needs_codes(config):
         return skipped(workdir, "vectors", config, [raw, features])
     params = to_dict(config.encoder) | {"seed": config.seed}
+    if config.tokenizer.name == "given":
+        params["codes"] = "given"
     if config.encoder.name == "sentence":
         from tesserec.encoders.sentence import folder_hash
 
@@ -98,6 +101,11 @@ def _make(folder: Path, config: RunConfig, raw: Artifact, features: Artifact) ->
         "encoded %d items with %s, fitted on %d", len(vectors), config.encoder.name, len(fitted)
     )
     np.save(folder / "vectors.npy", vectors, allow_pickle=False)
+    if config.tokenizer.name == "given":
+        from tesserec.tokenizers.given import given_codes
+
+        codes = given_codes(raw.file("codes"), items["item_id"].to_pylist())
+        np.save(folder / "codes.npy", codes, allow_pickle=False)
     pq.write_table(
         items.select(["item_id"]).replace_schema_metadata(None), folder / "item_ids.parquet"
     )

@@ -24,11 +24,20 @@ def run(workdir: Path, config: RunConfig) -> Artifact:
     from tesserec.data.sources.eventlog import event_log
 
     log = event_log(workdir)
-    params: dict[str, Any] = ingest_params(config.data, config.encoder, config.seed, log)
+    params: dict[str, Any] = ingest_params(
+        config.data, config.encoder, config.seed, log, config.tokenizer
+    )
 
     def make(out: Path) -> None:
         try:
-            ingest(config.data, config.encoder, config.seed, out, log=log)
+            ingest(
+                config.data,
+                config.encoder,
+                config.seed,
+                out,
+                log=log,
+                tokenizer=config.tokenizer,
+            )
         except DataError as error:
             import pyarrow.parquet as pq
 

@@ -48,10 +48,18 @@ def _make(folder: Path, config: RunConfig, vectors: Artifact, features: Artifact
     item_ids = pq.read_table(vectors.file("item_ids.parquet"))["item_id"].to_pylist()
     seen = training_items(features, config)
     trained = np.fromiter((i in seen for i in item_ids), bool, len(item_ids))
-    log.info("fitting %s on %d of %d items", config.tokenizer.name, trained.sum(), len(trained))
+    log.info(
+        "tokenizer %s, %d of %d items in training",
+        config.tokenizer.name,
+        trained.sum(),
+        len(trained),
+    )
     tokenizer = _new_tokenizer(config)
-    tokenizer.fit(x[trained], np.random.default_rng(config.seed))
-    codes = tokenizer.encode(x)
+    if config.tokenizer.name == "given":
+        codes = np.load(vectors.file("codes.npy"), allow_pickle=False)
+    else:
+        tokenizer.fit(x[trained], np.random.default_rng(config.seed))
+        codes = tokenizer.encode(x)
     CodeTable(item_ids, codes, trained).save(folder)
     tokenizer.save(folder / "tokenizer")
     report = quality(

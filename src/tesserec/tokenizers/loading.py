@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from tesserec.errors import ArtifactError
+from tesserec.tokenizers.given import Given
 from tesserec.tokenizers.opq import OPQ
 
-TOKENIZERS: dict[str, Any] = {"opq": OPQ}
+TOKENIZERS: dict[str, Any] = {"opq": OPQ, "given": Given}
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -108,31 +108,35 @@ def quality(
     `fresh` is an unfitted tokenizer of the same settings: it is fitted without `held_out_share` of
     the training items, and the error on those is the honest one. On items that a book was fitted on
     the error is too low by a fifth (docs/tokenizers.md), and items outside of training are few and
-    newer, so they measure drift, not the tokenizer.
+    newer, so they measure drift, not the tokenizer. A given table has no centres and no errors.
     """
     per_digit = usage(codes, tokenizer.codebook_size)
     train = np.flatnonzero(trained)
     other = np.flatnonzero(~trained)
-    decoded = tokenizer.decode(codes)
     errors: dict[str, Any] = {
-        "training_items": reconstruction_error(vectors, decoded[train], train),
-        "other_items": reconstruction_error(vectors, decoded[other], other),
+        "training_items": None,
+        "other_items": None,
         "held_out": None,
         "held_out_items": 0,
     }
-    order = rng.permutation(train)
-    held = np.sort(order[: int(len(train) * held_out_share)])
-    if len(held) >= 10:
-        kept = np.sort(order[len(held) :])
-        fresh.fit(vectors[kept], rng)
-        met = fresh.decode(fresh.encode(vectors[held]))
-        errors["held_out"] = reconstruction_error(vectors, met, held)
-        errors["held_out_items"] = len(held)
+    if hasattr(tokenizer, "decode"):
+        decoded = tokenizer.decode(codes)
+        errors["training_items"] = reconstruction_error(vectors, decoded[train], train)
+        errors["other_items"] = reconstruction_error(vectors, decoded[other], other)
+        order = rng.permutation(train)
+        held = np.sort(order[: int(len(train) * held_out_share)])
+        if len(held) >= 10:
+            kept = np.sort(order[len(held) :])
+            fresh.fit(vectors[kept], rng)
+            met = fresh.decode(fresh.encode(vectors[held]))
+            errors["held_out"] = reconstruction_error(vectors, met, held)
+            errors["held_out_items"] = len(held)
+    centres = tokenizer.centres.shape[1] if hasattr(tokenizer, "centres") else codes.max() + 1
     return {
         "items": len(codes),
         "digits": codes.shape[1],
         "codebook_size": tokenizer.codebook_size,
-        "centres": int(tokenizer.centres.shape[1]),
+        "centres": int(centres),
         "training_items": len(train),
         "utilisation": round(float(np.mean([d["utilisation"] for d in per_digit])), 6),
         "normalised_entropy": round(

@@ -39,9 +39,13 @@ def ingest(tmp_path: Path) -> Callable[..., Raw]:
     """Run the step `ingest` with `data` settings in a workdir of its own (or a given one)."""
 
     def run(
-        data: dict[str, Any], encoder: dict[str, Any] | None = None, workdir: Path | None = None
+        data: dict[str, Any],
+        encoder: dict[str, Any] | None = None,
+        workdir: Path | None = None,
+        tokenizer: dict[str, Any] | None = None,
     ) -> Raw:
-        tree: dict[str, Any] = {"data": {"max_bad_share": 1.0, **data}, "encoder": encoder or {}}
+        tree: dict[str, Any] = {"data": {"max_bad_share": 1.0, **data}}
+        tree |= {"encoder": encoder or {}, "tokenizer": tokenizer or {}}
         artifact = step.run(workdir or tmp_path / "work", from_dict(tree))
         return Raw(
             artifact.path,
