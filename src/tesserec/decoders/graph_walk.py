@@ -8,13 +8,12 @@ Legend of shapes: N items, m digits, K codes a digit, k edges.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from tesserec.decoders.scan_tables import kernel as compiled
 
 LAST_ROW = 0xFFFFFFFF
 SHIFT = np.uint64(32)
 NEVER = -np.inf
-
-compiled = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @compiled

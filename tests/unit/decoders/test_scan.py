@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -175,7 +176,7 @@ def test_the_best_decoder_that_can_be_had(
     codes = np.zeros((5, 2), np.uint8)
     model = RPG(Shape(digits=2, codebook_size=4, dim=8, layers=1, heads=1, ffn=8), codes)
     assert isinstance(make("auto", model, codes), Scan)
-    making._has_numba.cache_clear()
+    making._has.cache_clear()
     monkeypatch.setattr(making, "find_spec", lambda name: None)
     assert [type(make("auto", model, codes)) for _ in range(3)] == [Exhaustive] * 3
     assert [r.message.count("numba isn't installed") for r in caplog.records] == [1]
@@ -183,7 +184,7 @@ def test_the_best_decoder_that_can_be_had(
         make("scan", model, codes)
     with pytest.raises(UsageError, match="scan reads codes"):
         make("scan", model, None)
-    making._has_numba.cache_clear()
+    making._has.cache_clear()
 
 
 def test_compiled_without_a_folder_to_keep_it_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,3 +197,8 @@ def test_compiled_without_a_folder_to_keep_it_in(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(scan_tables, "njit", nowhere)
     assert scan_tables.kernel(lambda x: x + 1)(2) == 3
+
+
+def test_all_that_is_compiled_can_do_without_that_folder() -> None:
+    rooms = Path(scan_tables.__file__).parent.glob("*.py")
+    assert [path.name for path in rooms if "njit" in path.read_text()] == ["scan_tables.py"]
