@@ -61,7 +61,9 @@ def never(*args: Any) -> None:
 def test_evaluation_and_release_share_one_graph(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = from_dict({"decoder": OPTIONS, "evaluation": {"bootstrap": 100}})
+    config = from_dict(
+        {"decoder": OPTIONS, "evaluation": {"bootstrap": 100}, "training": {"threads": 1}}
+    )
     made = artifacts(tmp_path)
     features, store, vectors, codes, model = (made[name] for name in PARENTS)
     raw, _ = build(tmp_path, "raw", params={}, parents=(), version=1, make=lambda folder: None)
