@@ -35,6 +35,7 @@ HOMES = {
     "faiss": {"tokenizers"},
     "sklearn": {"encoders"},
     "numba": {"decoders"},
+    "triton": {"decoders"},
 }
 
 

@@ -16,39 +16,46 @@ log = logging.getLogger(__name__)
 DECODERS = {
     "exhaustive": "tesserec.decoders.exhaustive:Exhaustive",
     "scan": "tesserec.decoders.scan:Scan",
+    "scan_gpu": "tesserec.decoders.scan_gpu:ScanGPU",
     "graph": "tesserec.decoders.graph:GraphDecoder",
 }
+SCANS = {"cpu": "scan", "cuda": "scan_gpu"}  # by the kind of device
+NEEDS = {"scan": "numba", "scan_gpu": "triton"}  # libraries that may be absent
 
 
 def make(name: str, model: Any, codes: np.ndarray | None, **options: Any) -> Any:
     """The decoder of that name, on the model's device.
 
-    `auto` is the exact scan where it can be had (a model decoded by its codes, on a CPU, with numba
-    installed), else exhaustive. A model with a method `scorer()` is decoded by that scorer and not
-    by codes. `options` are those of `graph`.
+    `auto` is the exact scan where it can be had (a model decoded by its codes, on a CPU with numba
+    or a GPU with triton installed), else exhaustive. A model with a method `scorer()` is decoded by
+    that scorer and not by codes. `options` are those of `graph`.
 
     Raises:
-        UsageError: an unknown name, or a decoder that needs codes or numba where there is none.
+        UsageError: an unknown name, or a decoder that needs codes, a library or a device where
+            there is none.
     """
     by_codes = codes is not None and not hasattr(model, "scorer")
     device = next(model.parameters()).device
     if name == "auto":
-        name = "scan" if by_codes and device.type == "cpu" and _has_numba() else "exhaustive"
+        fit = SCANS.get(device.type) if by_codes else None
+        name = fit if fit is not None and _has(NEEDS[fit]) else "exhaustive"
     if name not in DECODERS:
         known = ", ".join(["auto", *DECODERS])
         raise UsageError(f"there is no decoder {name!r}; choose one of {known}")
     if name != "exhaustive" and not by_codes:
         raise UsageError(f"decoder {name} reads codes, which this model has not; take exhaustive")
-    if name == "scan" and not _has_numba():
-        raise UsageError("decoder scan needs numba; pip install 'numba>=0.61', or take exhaustive")
+    if name in NEEDS and not _has(NEEDS[name]):
+        raise UsageError(
+            f"decoder {name} needs {NEEDS[name]}; pip install {NEEDS[name]}, or take exhaustive"
+        )
     module, _, attribute = DECODERS[name].partition(":")
     decoder = getattr(import_module(module), attribute)
     return decoder.of(model, codes, **(options if name == "graph" else {})).to(device)
 
 
 @cache
-def _has_numba() -> bool:
-    if find_spec("numba") is not None:
+def _has(library: str) -> bool:
+    if find_spec(library) is not None:
         return True
-    log.warning("numba isn't installed: decoding is exhaustive, exact and slower than the scan")
+    log.warning("%s isn't installed: decoding is exhaustive, exact and slower than a scan", library)
     return False

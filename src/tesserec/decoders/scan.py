@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from tesserec.decoders.constraints import Constraints, pack_bits
+from tesserec.decoders.blocks import in_blocks, open_bits, within
+from tesserec.decoders.constraints import Constraints
 from tesserec.decoders.lanes import HAS_LOOKUP
 from tesserec.decoders.ranking import NEVER, USER_BLOCK, Ranked, rank_under
 from tesserec.decoders.scan_heap import sort_heaps
@@ -34,11 +35,7 @@ class Scan:
         """`codes` is the code table uint8/uint16 [N, m]; a copy in blocks is kept."""
         self.items, self.digits = codes.shape
         self.codebook_size = codebook_size
-        blocks = -(-self.items // BLOCK)
-        self._codes = np.zeros((blocks, self.digits, BLOCK), codes.dtype)
-        for block in range(blocks):
-            part = codes[block * BLOCK : (block + 1) * BLOCK]
-            self._codes[block, :, : len(part)] = part.T
+        self._codes = in_blocks(codes, BLOCK)
         self._every = self._open([])  # all rows, and none of those that fill the last block
 
     @classmethod
@@ -118,7 +115,7 @@ class Scan:
         self, state: np.ndarray, k: int, open_: np.ndarray, deny: Sequence[np.ndarray | None]
     ) -> Ranked:
         table, bounds = self._tables(state)
-        starts, denied = _joined([_within(r, self.items) for r in deny])
+        starts, denied = _joined([within(r, self.items) for r in deny])
         side = len(state) >= SIDE_FROM and not (HAS_LOOKUP and self._codes.dtype == np.uint8)
         walk, table = (rank_side, beside(table)) if side else (rank_blocks, table)
 
@@ -148,7 +145,7 @@ class Scan:
         open_: np.ndarray,
     ) -> Ranked:
         """The best of a list of rows, which is scored as it is, without a scan."""
-        rows = np.setdiff1d(_within(allow, self.items), _within(deny, self.items))
+        rows = np.setdiff1d(within(allow, self.items), within(deny, self.items))
         rows = rows[(open_.ravel()[rows >> 6] >> (rows & 63).astype(np.uint64)) & np.uint64(1) == 1]
         scores = self._scores([rows], state[None])
         order = np.argsort(-scores, kind="stable")[:k]
@@ -205,11 +202,7 @@ class Scan:
 
     def _open(self, masks: Sequence[np.ndarray]) -> np.ndarray:
         """uint64 [n, 4]: the items that all packed masks let pass, and none behind the last."""
-        bits = np.zeros(len(self._codes) * BLOCK // 8, np.uint8)
-        bits[: (self.items + 7) // 8] = pack_bits(np.ones(self.items, bool))
-        for mask in masks:
-            bits[: len(mask)] &= mask
-        return bits.view("<u8").reshape(-1, 4)
+        return open_bits(self.items, len(self._codes), BLOCK, masks).view("<u8").reshape(-1, 4)
 
     def _in_threads(self, part: Callable[[int, int], Any], users: int) -> list[Any]:
         """`part(first, stop)` of ranges of blocks, as many at once as torch may use threads."""
@@ -228,14 +221,6 @@ def _floats(state: torch.Tensor) -> np.ndarray:
     if not finite(floats.ravel().view(np.int32)):
         raise TesserecError("the model's log-probabilities are not finite; its weights are bad")
     return floats
-
-
-def _within(rows: np.ndarray | None, items: int) -> np.ndarray:
-    """The distinct rows of the catalogue among these, sorted."""
-    if rows is None:
-        return np.empty(0, np.int64)
-    distinct = np.unique(np.asarray(rows, np.int64))
-    return distinct[(distinct >= 0) & (distinct < items)]
 
 
 def _joined(lists: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
