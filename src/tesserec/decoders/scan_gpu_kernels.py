@@ -87,12 +87,13 @@ def scores(
     codes: Words, tables: torch.Tensor, users: torch.Tensor, rows: torch.Tensor
 ) -> torch.Tensor:
     """float32 [P, C]: scores of rows int64 [P, C] for users int64 [P]."""
-    out = torch.empty(rows.shape, device=rows.device)
+    out, compiled = torch.empty(rows.shape, device=rows.device), sizes(codes, tables)
+    compiled["TILE"] = PAIRS
     if total := out.numel():
         with torch.cuda.device_of(rows):
             _of_rows[(triton.cdiv(total, PAIRS),)](
                 *(codes.words, tables, users, rows.contiguous(), out, total, rows.shape[1]),
-                **sizes(codes, tables) | {"TILE": PAIRS},
+                **compiled,
             )
     return out
 
