@@ -3,7 +3,8 @@
     make bench-graph            QUICK=1: 20 k generated items, fewer users
     python benchmarks/graph.py --workdir work/beauty [--full]
 
-With a workdir that has a promoted RPG release: its items, model, and test histories. Without: 12 k
+With a workdir that has a promoted release of RPG, or of a fusion with one: its items, model, and
+test histories. Without: 12 k
 generated items in their place; nothing is trained. Then a catalogue of 1 M generated items, in
 which kinds of kinds of items share codes, with users who like items of four kinds.
 
@@ -127,10 +128,11 @@ def released(workdir: Path, users: int) -> Case:
     from tesserec.recommender import Recommender
     from tesserec.release import promoted
 
-    found = Recommender.load(workdir / "releases" / str(promoted(workdir)))
+    whole = Recommender.load(workdir / "releases" / str(promoted(workdir)))
+    found = whole.parts().get("rpg", whole)
     model: Any = found._model  # the benchmark looks inside
     table = pq.read_table(next((workdir / "artifacts").glob("features-*")) / "sequences")
-    lists = table["item_ids"].to_pylist()
+    lists = [items for items in table["item_ids"].to_pylist() if len(items) > 1]
     picked = np.random.default_rng(3).choice(len(lists), users, replace=False)
     histories = [found.rows(lists[i][:-1]) for i in picked]
     assert found.codes is not None
@@ -242,7 +244,7 @@ def row_of(
             )
             samples["baseline_1"].append(clock(lambda s=one: scan.rank(case.states[s], TOP)))
     middle = {name: float(np.median(times)) for name, times in samples.items()}
-    sizes = {"items": len(case.codes), "digits": DIGITS, "batch": 64}
+    sizes = {"items": len(case.codes), "digits": case.codes.shape[1], "batch": 64}
     sizes |= {"beam": decoder.beam, "edges": decoder.edges.shape[1], "steps": decoder.steps}
     return {
         "name": case.name,
@@ -295,7 +297,7 @@ def run(case: Case, full: bool) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--workdir", type=Path, help="with a promoted RPG release")
+    parser.add_argument("--workdir", type=Path, help="with a promoted release of RPG or a fusion")
     parser.add_argument("--full", action="store_true", help="build the whole graph of 1 M items")
     options = parser.parse_args()
     torch.set_num_threads(1)
