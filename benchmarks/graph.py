@@ -4,9 +4,9 @@
     python benchmarks/graph.py --workdir work/beauty [--full]
 
 With a workdir that has a promoted release of RPG, or of a fusion with one: its items, model, and
-test histories. Without: 12 k
-generated items in their place; nothing is trained. Then a catalogue of 1 M generated items, in
-which kinds of kinds of items share codes, with users who like items of four kinds.
+test histories. Without: 12 k generated items in their place; nothing is trained. Then a catalogue
+of 1 M generated items, in which kinds of kinds of items share codes, with users who like items of
+four kinds.
 
 A walk reads only the edges of the items that it goes on from. So the large graph is made only
 for those (as they would be in the whole graph), and the time of the whole is that of a sample times
