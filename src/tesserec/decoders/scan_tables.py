@@ -8,8 +8,10 @@ Legend of shapes: B users, m digits, K codes a digit, n blocks of 256 items.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,14 +26,27 @@ MARGIN = 1.01  # far above what the float64 arithmetic of the bounds itself roun
 def kernel(function: Callable[..., Any], *, free_sums: bool = False) -> Any:
     """Compiled at its first call, without the interpreter's lock, and kept on disk if it can be.
 
-    `free_sums` lets the compiler reorder sums of finite numbers, never those of scores.
+    `free_sums` lets the compiler reorder sums of finite numbers, never those of scores. What lies
+    on disk counts only as long as no file of this folder has changed: numba itself looks at the
+    file of the function alone, not at those whose functions are compiled into it.
     """
     free = {"reassoc", "contract", "nnan", "nsz"} if free_sums else False
     options = {"nogil": True, "error_model": "numpy", "fastmath": free}
     try:
-        return njit(cache=True, **options)(function)
+        compiled: Any = njit(cache=True, **options)(function)
     except RuntimeError:  # no folder for the compiled code: neither beside the source nor at home
         return njit(**options)(function)
+    compiled._cache._cache_file._source_stamp = _sources()
+    return compiled
+
+
+@cache
+def _sources() -> str:
+    """Hash of all sources that kernels are made of."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 @kernel

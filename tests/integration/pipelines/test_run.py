@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,21 @@ def test_a_second_run_finds_each_step_done(finished: tuple[Path, dict], tiny_con
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("already done") == len(STEPS)
     assert json.loads(again.stdout)["release_id"] == first["release_id"]
+
+
+def test_evaluate_gives_means_over_seeds(finished: tuple[Path, dict], tmp_path: Path) -> None:
+    workdir, result = finished
+    other = tmp_path / "other"
+    shutil.copytree(workdir, other)
+    done = tesserec("evaluate", "--workdir", str(workdir), "--also", str(other), "--json")
+    assert done.returncode == 0, done.stderr
+    seeds = json.loads(done.stdout)["seeds"]
+    assert seeds["releases"] == [result["release_id"]] * 2
+    ours = seeds["rankers"]["rpg"]["kept"]
+    assert ours["ndcg@10"] == pytest.approx(result["metrics"]["kept"]["ndcg@10"])
+    assert ours["ndcg@10_sd"] == pytest.approx(0, abs=1e-12)
+    nowhere = tesserec("evaluate", "--workdir", str(workdir), "--also", str(tmp_path / "none"))
+    assert nowhere.returncode == 2 and "no release is promoted" in nowhere.stderr
 
 
 def test_a_second_live_run_is_refused(tiny_config: Path, tmp_path: Path) -> None:

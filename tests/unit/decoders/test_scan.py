@@ -202,3 +202,13 @@ def test_compiled_without_a_folder_to_keep_it_in(monkeypatch: pytest.MonkeyPatch
 def test_all_that_is_compiled_can_do_without_that_folder() -> None:
     rooms = Path(scan_tables.__file__).parent.glob("*.py")
     assert [path.name for path in rooms if "njit" in path.read_text()] == ["scan_tables.py"]
+
+
+def test_compiled_code_of_other_sources_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba's own stamp is of one file; a change in a file that it imports has to count too."""
+    kept = scan_tables.finite._cache._cache_file
+    assert kept._source_stamp == scan_tables._sources()
+    assert scan_tables.finite(np.zeros(3, np.int32))
+    assert kept._load_index()  # there is compiled code of these sources
+    monkeypatch.setattr(kept, "_source_stamp", "others")
+    assert not kept._load_index()
