@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from tesserec.config import stages
+from tesserec.config import models as settings
 from tesserec.decoders.exhaustive import Exhaustive
 from tesserec.decoders.scorers import CodeScorer, VectorScorer
 from tesserec.encoders import ENCODERS
@@ -47,7 +47,7 @@ def test_what_is_saved_can_be_loaded(table: dict[str, type]) -> None:
 
 
 def test_models_by_name() -> None:
-    assert tuple(MODELS) == stages.MODELS
+    assert tuple(MODELS) == settings.MODELS
     for name in MODELS:
         assert model_class(name).name == name
         for part in parts_of(name):

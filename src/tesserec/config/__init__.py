@@ -1,22 +1,24 @@
 """The configuration of a run (docs/configuration.md)."""
 
+from tesserec.config.models import (
+    DecoderConfig,
+    ModelConfig,
+    SASRecConfig,
+    SASRecTraining,
+    TrainingConfig,
+)
 from tesserec.config.reading import from_dict, load_config, to_dict
 from tesserec.config.stages import (
     ClusterConfig,
     DataConfig,
-    DecoderConfig,
     EncoderConfig,
     EvaluationConfig,
     FeatureConfig,
     GateConfig,
-    ModelConfig,
     RunConfig,
-    SASRecConfig,
-    SASRecTraining,
     ServingConfig,
     SplitConfig,
     TokenizerConfig,
-    TrainingConfig,
 )
 
 __all__ = [

@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from tesserec.config.stages import RunConfig, check
+from tesserec.config.checks import check
+from tesserec.config.stages import RunConfig
 from tesserec.errors import UsageError
 
 

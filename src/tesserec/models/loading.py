@@ -15,8 +15,7 @@ import numpy as np
 
 from tesserec.errors import ArtifactError
 from tesserec.models import MODELS, PARTS
-
-SHAPE, WEIGHTS = "model.json", "model.safetensors"
+from tesserec.models.files import SHAPE, WEIGHTS
 
 # model's name -> file's name -> where it is
 Files = Mapping[str, Mapping[str, Path]]

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
 from tesserec.errors import ArtifactError, TesserecError
 from tesserec.models.backbone import INIT_STD, Backbone
 from tesserec.models.digit_heads import Forward, block_backward, block_forward, block_logits
+from tesserec.models.files import SHAPE, WEIGHTS, save_model
 from tesserec.models.item_loss import START_SCALE, candidates, item_backward
 from tesserec.models.packed import Batch, Packed, pack
 from tesserec.models.trainable import Trainable
@@ -34,8 +35,6 @@ from tesserec.models.trainable import Trainable
 if TYPE_CHECKING:
     from tesserec.config import RunConfig, TrainingConfig
 
-WEIGHTS = "model.safetensors"
-SHAPE = "model.json"
 POSITIONS = 50  # items of history that the model reads
 DIGIT_BLOCK = 4  # digits handled at once: [4, 1500, 448] stays in cache, [32, 1500, 448] does not
 
@@ -260,11 +259,7 @@ class RPG(Trainable):
 
     def save(self, folder: Path) -> None:
         """Write weights and shape; equal weights give equal bytes."""
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
-        save_file(tensors, folder / WEIGHTS)
-        text = json.dumps({"format": 1, "model": self.name, "shape": asdict(self.shape)}, indent=1)
-        (folder / SHAPE).write_text(text + "\n")
+        save_model(self, self.name, self.shape, folder)
 
     @classmethod
     def load(cls, folder: Path, codes: np.ndarray) -> RPG:

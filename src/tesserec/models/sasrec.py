@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -27,14 +27,13 @@ from tesserec.decoders.scorers import VectorScorer
 from tesserec.errors import ArtifactError, TesserecError
 from tesserec.models.backbone import INIT_STD, Backbone
 from tesserec.models.catalogue_softmax import softmax_backward
+from tesserec.models.files import SHAPE, WEIGHTS, save_model
 from tesserec.models.packed import Batch, Packed, pack
 from tesserec.models.trainable import Trainable
 
 if TYPE_CHECKING:
     from tesserec.config import RunConfig, TrainingConfig
 
-WEIGHTS = "model.safetensors"
-SHAPE = "model.json"
 LAST = -1e9  # the score of an item without a vector: it can still be shown, after all others
 POSITIONS = 50  # items of history that the model reads
 
@@ -203,11 +202,7 @@ class SASRec(Trainable):
 
     def save(self, folder: Path) -> None:
         """Write weights and shape; equal weights give equal bytes."""
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
-        save_file(tensors, folder / WEIGHTS)
-        text = json.dumps({"format": 1, "model": self.name, "shape": asdict(self.shape)}, indent=1)
-        (folder / SHAPE).write_text(text + "\n")
+        save_model(self, self.name, self.shape, folder)
 
     @classmethod
     def load(cls, folder: Path, items: int | None = None) -> SASRec:

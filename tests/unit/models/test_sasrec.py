@@ -11,9 +11,10 @@ import torch
 
 from tesserec.errors import ArtifactError, TesserecError
 from tesserec.models import catalogue_softmax
-from tesserec.models.packed import Batch, Packed, pack
+from tesserec.models.packed import pack
 from tesserec.models.sasrec import SASRec, Shape
 from tesserec.training.packing import make_batch, windows
+from tests.fakes.padded import padded
 
 ITEMS = 40
 TRAINED = np.arange(ITEMS) % 5 != 0  # row 0 has no vector either
@@ -39,22 +40,6 @@ def users(rng: np.random.Generator, lengths: Any) -> list[np.ndarray]:
 
 def gradients(model: SASRec) -> dict[str, torch.Tensor]:
     return {k: p.grad.clone() for k, p in model.named_parameters() if p.grad is not None}
-
-
-def padded(batch_of: list[np.ndarray]) -> Batch:
-    """One user a row, padded to 50, written independently."""
-    rows, width = len(batch_of), 50
-    items = torch.zeros(rows, width, dtype=torch.int64)
-    segments = torch.full((rows, width), -1, dtype=torch.int32)
-    positions = torch.arange(width).expand(rows, width)
-    at, targets = [], []
-    for row, events in enumerate(batch_of):
-        n = len(events) - 1
-        items[row, :n] = torch.from_numpy(events[:-1])
-        segments[row, :n] = row
-        at += [row * width + p for p in range(n)]
-        targets += events[1:].tolist()
-    return Batch(Packed(items, positions, segments), torch.tensor(at), torch.tensor(targets))
 
 
 def test_packed_equals_padded(rng: np.random.Generator) -> None:
