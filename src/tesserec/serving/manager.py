@@ -18,8 +18,9 @@ from tesserec.errors import ServingError, TesserecError
 from tesserec.release.manifest import read_release, release_folder
 from tesserec.release.pointer import promoted
 from tesserec.release.verify import require_sound
+from tesserec.serving.catalogue import Catalogue
 from tesserec.serving.features import Reader, open_reader
-from tesserec.serving.loaded import Catalogue, Loaded
+from tesserec.serving.loaded import Loaded
 
 log = logging.getLogger(__name__)
 POINTER_S = 1.0  # seconds between looks at the pointer
