@@ -5,21 +5,33 @@ from __future__ import annotations
 import argparse
 import signal
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tesserec.cli.main import common
 from tesserec.cli.output import Output
 from tesserec.errors import ServingError
 from tesserec.project import find_project
 
+if TYPE_CHECKING:
+    from tesserec.config import ServeSettings
+
 EXAMPLES = """examples:
   tesserec serve
+  tesserec serve serve.yaml features.budget_ms=50
   tesserec serve --grpc-port 8001 --http-port 8000 --metrics-port 8002
   tesserec serve --url 10.0.0.7:8001       use a server that runs already
 """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "settings",
+        nargs="*",
+        metavar="SERVE.yaml | a.b=1",
+        help="a YAML of settings and single ones on top of it (docs/serving.md)",
+    )
     parser.add_argument("--url", help="gRPC address of a running server to use instead")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: loopback)")
     for name in ("grpc", "http", "metrics"):
@@ -37,12 +49,15 @@ def execute(options: argparse.Namespace, out: Output) -> int:
         out.result(result)
         out.line(f"{options.url} is ready with release {result['release_id']}")
         return 0
+    settings = _settings(options.settings)
     project = find_project(options.project)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     ports = (options.grpc_port, options.http_port, options.metrics_port)
-    with triton.start(workdir, project, host=options.host, ports=ports) as server:
+    with triton.start(
+        workdir, project, host=options.host, ports=ports, settings=settings
+    ) as server:
         out.result(server.info)
         out.line(
             f"serving release {server.info['release_id']} at {server.info['grpc']} (gRPC); "
@@ -52,6 +67,14 @@ def execute(options: argparse.Namespace, out: Output) -> int:
             server.check()
     out.note("stopped")
     return 0
+
+
+def _settings(words: Sequence[str]) -> ServeSettings:
+    """The file, if the first word is none of the form a.b=1, and what follows it."""
+    from tesserec.config import load_serve_settings
+
+    file = Path(words[0]) if words and "=" not in words[0] else None
+    return load_serve_settings(file, words[1:] if file else words)
 
 
 def _refuse_a_second(workdir: Path) -> None:

@@ -7,7 +7,14 @@ from tesserec.config.models import (
     SASRecTraining,
     TrainingConfig,
 )
-from tesserec.config.reading import from_dict, load_config, to_dict
+from tesserec.config.reading import (
+    from_dict,
+    load_config,
+    load_serve_settings,
+    serve_settings,
+    to_dict,
+)
+from tesserec.config.serving import LookupSettings, ServeSettings
 from tesserec.config.stages import (
     ClusterConfig,
     DataConfig,
@@ -29,15 +36,19 @@ __all__ = [
     "EvaluationConfig",
     "FeatureConfig",
     "GateConfig",
+    "LookupSettings",
     "ModelConfig",
     "RunConfig",
     "SASRecConfig",
     "SASRecTraining",
+    "ServeSettings",
     "ServingConfig",
     "SplitConfig",
     "TokenizerConfig",
     "TrainingConfig",
     "from_dict",
     "load_config",
+    "load_serve_settings",
+    "serve_settings",
     "to_dict",
 ]

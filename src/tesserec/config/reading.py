@@ -6,13 +6,14 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tesserec.config.checks import check
+from tesserec.config.serving import ServeSettings
 from tesserec.config.stages import RunConfig
 from tesserec.errors import UsageError
 
@@ -26,6 +27,39 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         UsageError: no such file, not YAML, an unknown key, or a value of the wrong type.
     """
+    tree = _read(path)
+    data, encoder = tree.get("data"), tree.get("encoder")
+    if isinstance(data, dict) and data.get("path"):
+        data["path"] = str((path.parent / str(data["path"])).resolve())
+    if isinstance(encoder, dict) and encoder.get("model"):
+        encoder["model"] = _model(path.parent, str(encoder["model"]))
+    for key, value, text in _parsed(overrides):
+        if key == "data.path" and value:
+            value = str(Path(str(value)).resolve())
+        if key == "encoder.model" and value:
+            value = _model(Path(), str(value))
+        _put(tree, key.split("."), value, text)
+    return from_dict(tree)
+
+
+def load_serve_settings(path: Path | None, overrides: Sequence[str] = ()) -> ServeSettings:
+    """Read a server's YAML (None: the defaults) and apply overrides, as `load_config` does.
+
+    Raises:
+        UsageError: as `load_config`.
+    """
+    tree = _read(path) if path else {}
+    for key, value, text in _parsed(overrides):
+        _put(tree, key.split("."), value, text)
+    return serve_settings(tree)
+
+
+def serve_settings(tree: Mapping[str, Any]) -> ServeSettings:
+    """ServeSettings of nested dictionaries (the inverse of `to_dict`)."""
+    return _parse(ServeSettings, tree, "")
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text()) or {}
     except FileNotFoundError:
@@ -35,24 +69,18 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML: {error}") from None
     check(isinstance(tree, dict), str(path), type(tree).__name__, "write keys and values")
-    data, encoder = tree.get("data"), tree.get("encoder")
-    if isinstance(data, dict) and data.get("path"):
-        data["path"] = str((path.parent / str(data["path"])).resolve())
-    if isinstance(encoder, dict) and encoder.get("model"):
-        encoder["model"] = _model(path.parent, str(encoder["model"]))
+    return tree
+
+
+def _parsed(overrides: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
+    """Key, value and text of each `a.b=value`."""
     for text in overrides:
         key, equals, value = text.partition("=")
         check(bool(equals and key), "override", text, "write it as a.b=value")
         try:
-            parsed = yaml.safe_load(value) if value else ""
+            yield key, yaml.safe_load(value) if value else "", text
         except yaml.YAMLError as error:
             raise UsageError(f"override {text!r} has a value that is not YAML: {error}") from None
-        if key == "data.path" and parsed:
-            parsed = str(Path(str(parsed)).resolve())
-        if key == "encoder.model" and parsed:
-            parsed = _model(Path(), str(parsed))
-        _put(tree, key.split("."), parsed, text)
-    return from_dict(tree)
 
 
 def _model(base: Path, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tesserec.config import ServeSettings, serve_settings
 from tesserec.errors import RequestError, ServingError
 from tesserec.serving.answering import answer, guarded
 from tesserec.serving.lookup import Lookup
@@ -30,6 +32,7 @@ class Handler:
         workdir: see `Manager`.
         release: serve this one; None follows the pointer.
         manager: for tests; made from the two others by default.
+        settings: what the server is told; None: the defaults.
         meter: where the numbers go; None keeps them in memory.
     """
 
@@ -39,22 +42,24 @@ class Handler:
         release: str | None = None,
         *,
         manager: Manager | None = None,
+        settings: ServeSettings | None = None,
         meter: Meter | None = None,
     ) -> None:
+        self.settings = settings or ServeSettings()
         self.manager = manager or Manager(workdir, release)
         self._meter = meter or MemoryMeter()
-        self._lookup = Lookup(self._meter)
+        self._lookup = Lookup(self.settings.features, self._meter)
 
     @classmethod
     def from_environment(cls) -> Handler:
-        """Made of TESSEREC_WORKDIR, TESSEREC_RELEASE, TESSEREC_THREADS; follows promotions."""
+        """Made of TESSEREC_WORKDIR, TESSEREC_RELEASE, TESSEREC_SETTINGS; follows promotions."""
         die_with_server()  # before the seconds that the imports take
         import torch
 
-        torch.set_num_threads(int(os.environ.get("TESSEREC_THREADS") or 1))
-        handler = cls(
-            Path(os.environ["TESSEREC_WORKDIR"]), os.environ.get("TESSEREC_RELEASE") or None
-        )
+        settings = serve_settings(json.loads(os.environ.get("TESSEREC_SETTINGS") or "{}"))
+        torch.set_num_threads(settings.threads)
+        workdir = Path(os.environ["TESSEREC_WORKDIR"])
+        handler = cls(workdir, os.environ.get("TESSEREC_RELEASE") or None, settings=settings)
         handler.manager.watch()
         return handler
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tesserec.config import LookupSettings
 from tesserec.serving.features import Reader, UserRow
 from tesserec.serving.meter import Meter
 
@@ -29,7 +30,8 @@ class Found:
 class Lookup:
     """Reads users' rows for the handler."""
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, settings: LookupSettings, meter: Meter) -> None:
+        self._settings = settings
         self._meter = meter
         self._complain_at = 0.0
 

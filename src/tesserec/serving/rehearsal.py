@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tesserec.artifacts import Artifact
+from tesserec.config import ServeSettings
 from tesserec.decoders.constraints import Constraints, pack_bits
 from tesserec.errors import TesserecError
 from tesserec.release.manifest import release_folder
@@ -48,7 +49,7 @@ def rehearse(
     release_id: str,
     users: Sequence[str],
     *,
-    threads: int = 1,
+    settings: ServeSettings | None = None,
     reader: Callable[[Path], Reader] = open_reader,
     models: Path | None = None,
 ) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def rehearse(
     warm.start()  # the server imports it too, meanwhile
     asked = [*users, UNKNOWN_USER]
     with triton.start(
-        workdir, project, release=release_id, threads=threads, publish=False, models=models
+        workdir, project, release=release_id, settings=settings, publish=False, models=models
     ) as server:
         warm.join()
         store = reader(workdir)

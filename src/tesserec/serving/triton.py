@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tesserec.config import ServeSettings, to_dict
 from tesserec.errors import ServingError, UsageError
 from tesserec.project import find_project
 from tesserec.release.pointer import promoted
@@ -120,7 +121,7 @@ def start(
     release: str | None = None,
     host: str = "127.0.0.1",
     ports: Sequence[int] = (0, 0, 0),
-    threads: int = 1,
+    settings: ServeSettings | None = None,
     timeout_s: float = 180.0,
     publish: bool = True,
     die_with_parent: bool = True,
@@ -133,7 +134,7 @@ def start(
         project: the folder with `serving/models` and `.venv-serve`; None: found by itself.
         release: serve this one whatever is promoted; None follows the pointer.
         ports: gRPC, HTTP, metrics; 0 takes a free one.
-        threads: of torch, in the server.
+        settings: what the server is told; None: the defaults.
         publish: write `<workdir>/serving/server.json`, by which clients find it.
         die_with_parent: the kernel ends the server when the starting *thread* ends.
         models: another model repository.
@@ -143,6 +144,7 @@ def start(
         ServingError: it didn't become ready; the message ends with the log's last lines.
     """
     workdir, project = workdir.resolve(), find_project(project)
+    settings = settings or ServeSettings()
     if release is None and promoted(workdir) is None:
         raise UsageError(
             f"no release is promoted in {workdir}; make one with `tesserec run`, "
@@ -155,8 +157,8 @@ def start(
     variables = environment.variables() | {
         "TESSEREC_WORKDIR": str(workdir),
         "TESSEREC_RELEASE": release or "",
-        "TESSEREC_THREADS": str(threads),
-        "OMP_NUM_THREADS": str(threads),
+        "TESSEREC_SETTINGS": json.dumps(to_dict(settings)),
+        "OMP_NUM_THREADS": str(settings.threads),
     }
     plan = Plan(
         workdir, environment, models, variables, host, tuple(ports), timeout_s, die_with_parent

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from tesserec.artifacts import Artifact, build, discard, write_atomic
-from tesserec.config import RunConfig
+from tesserec.config import RunConfig, ServeSettings
 from tesserec.errors import GateFailed
 
 VERSION = 1
@@ -29,7 +29,8 @@ def run(
         from tesserec.serving.rehearsal import rehearse, sample_users
 
         users = sample_users(features, config.serving.rehearsal_users)
-        result = rehearse(workdir, None, release_id, users, threads=config.serving.threads)
+        settings = ServeSettings(threads=config.serving.threads)
+        result = rehearse(workdir, None, release_id, users, settings=settings)
         log.info(
             "rehearsed %s with %d users: equal %s, latency %s ms, ready after %s s",
             release_id,
