@@ -6,7 +6,8 @@ Reads a release with numpy, torch, pyarrow and safetensors alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tesserec.errors import ArtifactError
 from tesserec.models.loading import Files, members, model_class, read_model
 
 BATCH = 256  # histories in one pass of the model
+Spent = Callable[[str, float], None]  # stage (model, decode), seconds
 HISTORY = 1000  # seen items that count as seen (the online store keeps as many)
 
 
@@ -54,6 +56,7 @@ class Recommender:
         self.row_of = {item: row for row, item in enumerate(self.item_ids)}
         self.codes = codes
         self._model = model.eval()
+        self._model.freeze()
         self._decoder = make(**{"name": "auto", **(decoder or {})}, model=model, codes=codes)
         self._popularity = _popularity(self.items)
 
@@ -116,20 +119,32 @@ class Recommender:
         return np.array(known, dtype=np.int64)
 
     def recommend(
-        self, histories: Sequence[Sequence[str]], k: int, constraints: Constraints | None = None
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int,
+        constraints: Constraints | None = None,
+        *,
+        spent: Spent | None = None,
     ) -> tuple[list[list[str]], list[np.ndarray]]:
         """The k best items after each history (item ids, oldest first) and their scores.
 
         Fewer than k where the constraints leave fewer. A history without a known item is answered
-        by `popular` under the same constraints.
+        by `popular` under the same constraints. `spent` is told the seconds of each stage.
         """
-        rows, scores = self.recommend_rows([self.rows(h) for h in histories], k, constraints)
+        rows, scores = self.recommend_rows(
+            [self.rows(h) for h in histories], k, constraints, spent=spent
+        )
         valid = [r >= 0 for r in rows]
         ids = [[self.item_ids[i] for i in r[v].tolist()] for r, v in zip(rows, valid, strict=True)]
         return ids, [s[v] for s, v in zip(scores, valid, strict=True)]
 
     def recommend_rows(
-        self, histories: Sequence[np.ndarray], k: int, constraints: Constraints | None = None
+        self,
+        histories: Sequence[np.ndarray],
+        k: int,
+        constraints: Constraints | None = None,
+        *,
+        spent: Spent | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """`recommend` in item rows: int64 [B, k] padded with -1, scores float32 [B, k]."""
         rules = constraints or Constraints()
@@ -139,15 +154,21 @@ class Recommender:
         asked = [i for i, h in enumerate(histories) if len(h)]
         for start in range(0, len(asked), BATCH):
             users = asked[start : start + BATCH]
+            began = time.perf_counter()
             state = self._model.state([histories[u] for u in users])
+            between = time.perf_counter()
             rows[users], scores[users] = self._decoder.rank(state, k, _of_users(rules, users))
+            if spent is not None:
+                spent("model", between - began)
+                spent("decode", time.perf_counter() - between)
         rest = [i for i, h in enumerate(histories) if not len(h)]
         if rest:
             rows[rest], scores[rest] = self._popular_rows(k, _of_users(rules, rest), len(rest))
         return rows, scores
 
     def warm(self) -> None:
-        """Compile what the decoder compiles, so that no request waits for it."""
+        """Compile what model and decoder compile, so that no request waits for it."""
+        self._model.warm()
         warm = getattr(self._decoder, "warm", None)
         if warm is not None:
             warm()

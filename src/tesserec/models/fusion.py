@@ -165,6 +165,16 @@ class Fusion(nn.Module):
         weights = torch.from_numpy(self.blend.weights_of(self.lengths(histories)))
         return content, identity, self._scorer.totals(content, identity), weights.to(content.device)
 
+    def freeze(self) -> None:
+        """See `RPG.freeze`."""
+        self.content.freeze()
+        self.identity.freeze()
+
+    def warm(self) -> None:
+        """See `RPG.warm`."""
+        self.content.warm()
+        self.identity.warm()
+
     def lengths(self, histories: Sequence[np.ndarray]) -> np.ndarray:
         """int64 [B]: the items of each history that the identity model knows."""
         known = self.identity.known()

@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from tesserec.errors import ArtifactError, TesserecError
 from tesserec.models.backbone import INIT_STD, Backbone
 from tesserec.models.digit_heads import Forward, block_backward, block_forward, block_logits
 from tesserec.models.files import SHAPE, WEIGHTS, save_model
+from tesserec.models.frozen import FrozenBackbone, FrozenDigits, padded, warm_up
 from tesserec.models.item_loss import START_SCALE, candidates, item_backward
 from tesserec.models.packed import Batch, Packed, pack
 from tesserec.models.trainable import Trainable
@@ -73,6 +74,7 @@ class RPG(Trainable):
         super().__init__()
         _check_codes(shape, codes)
         self.shape = shape
+        self._frozen: tuple[FrozenBackbone, FrozenDigits] | None = None
         self.tokens = nn.Parameter(torch.empty(shape.digits, shape.codebook_size, shape.dim))
         self.head_weight = nn.Parameter(torch.zeros(shape.digits, shape.dim, shape.dim))
         self.head_bias = nn.Parameter(torch.zeros(shape.digits, shape.dim))
@@ -250,12 +252,34 @@ class RPG(Trainable):
         device = self.tokens.device
         packed, starts = pack(cut)
         last = torch.from_numpy(starts + np.array([len(h) - 1 for h in cut])).to(device)
+        if self._frozen is not None:
+            backbone, digits = self._frozen
+            packed, last = padded(packed, last)
+            vectors = self.item_vectors(packed.items)
+            return digits(backbone.last(vectors, packed, last))[: len(cut)]
         was_training = self.training
         self.eval()
         s_Bd = self.hidden(packed.to(device)).flatten(0, 1)[last]
         out = self.log_probabilities(s_Bd)
         self.train(was_training)
         return out
+
+    def freeze(self) -> None:
+        """Make `state` quick for weights that don't change any more; `train` undoes it."""
+        if self.tokens.device.type == "cpu":
+            heads = (self.tokens, self.head_weight, self.head_bias)
+            digits = FrozenDigits(*heads, self.shape.temperature)
+            self._frozen = FrozenBackbone(self.backbone), digits
+
+    def warm(self) -> None:
+        """Do once what the first requests would wait for."""
+        if self._frozen is not None:
+            warm_up(self.state)
+
+    def train(self, mode: bool = True) -> Self:
+        if mode:
+            self._frozen = None
+        return super().train(mode)
 
     def save(self, folder: Path) -> None:
         """Write weights and shape; equal weights give equal bytes."""

@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from tesserec.errors import ArtifactError, TesserecError
 from tesserec.models.backbone import INIT_STD, Backbone
 from tesserec.models.catalogue_softmax import softmax_backward
 from tesserec.models.files import SHAPE, WEIGHTS, save_model
+from tesserec.models.frozen import FrozenBackbone, padded, warm_up
 from tesserec.models.packed import Batch, Packed, pack
 from tesserec.models.trainable import Trainable
 
@@ -71,6 +72,7 @@ class SASRec(Trainable):
         """
         super().__init__()
         self.shape = shape
+        self._frozen: FrozenBackbone | None = None
         self.items = shape.items if items is None else items
         if self.items < shape.items:
             raise ArtifactError(
@@ -78,6 +80,8 @@ class SASRec(Trainable):
                 "use the items of the same release"
             )
         known = np.asarray(trained, dtype=bool)
+        self._known = np.zeros(self.items, dtype=bool)
+        self._known[: shape.items] = known
         self.register_buffer("trained", torch.from_numpy(np.packbits(known, bitorder="little")))
         ids = np.where(known, np.cumsum(known) - 1, -1).astype(np.int64)
         self.register_buffer("id_of", torch.from_numpy(ids), persistent=False)
@@ -179,12 +183,32 @@ class SASRec(Trainable):
             return out
         packed, starts = pack([kept[i] for i in asked])
         last = torch.from_numpy(starts + np.array([len(kept[i]) - 1 for i in asked])).to(device)
+        if self._frozen is not None:
+            packed, last = padded(packed, last)
+            vectors = F.embedding(self.id_of[packed.items].clamp_min(0), self.vectors)
+            out[asked] = self._frozen.last(vectors, packed, last)[: len(asked)]
+            return out
         was_training = self.training
         self.eval()
         s_Bd = self.hidden(packed.to(device)).flatten(0, 1)[last]
         self.train(was_training)
         out[asked] = s_Bd.float()
         return out
+
+    def freeze(self) -> None:
+        """Make `state` quick for weights that don't change any more; `train` undoes it."""
+        if self.vectors.device.type == "cpu":
+            self._frozen = FrozenBackbone(self.backbone)
+
+    def warm(self) -> None:
+        """Do once what the first requests would wait for."""
+        if self._frozen is not None:
+            warm_up(self.state)
+
+    def train(self, mode: bool = True) -> Self:
+        if mode:
+            self._frozen = None
+        return super().train(mode)
 
     def scorer(self) -> VectorScorer:
         """Inner products with the user's vector; items without a vector come last, by row."""
@@ -196,9 +220,7 @@ class SASRec(Trainable):
 
     def known(self) -> np.ndarray:
         """bool [N]: which rows of the catalogue as it is now have a vector."""
-        out = np.zeros(self.items, dtype=bool)
-        out[: self.shape.items] = self.id_of.cpu().numpy() >= 0
-        return out
+        return self._known
 
     def save(self, folder: Path) -> None:
         """Write weights and shape; equal weights give equal bytes."""
