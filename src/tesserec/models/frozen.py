@@ -71,6 +71,7 @@ class FrozenBackbone:
         blocks = [block for block in backbone.blocks if isinstance(block, Block)]
         self._layers = [_Layer(block) for block in blocks]
 
+    @torch.autocast("cpu", enabled=False)  # a validation may come from within a bfloat16 training
     def last(self, vectors_RWd: torch.Tensor, packed: Packed, at: torch.Tensor) -> torch.Tensor:
         """[B, d] at the flat positions `at` (int64 [B]) of item vectors [R, W, d]."""
         rows, width, dim = vectors_RWd.shape
@@ -124,6 +125,7 @@ class FrozenDigits:
         unit = F.normalize(tokens.detach(), dim=-1) / temperature
         self._logits = [Linear(block, None) for block in unit]
 
+    @torch.autocast("cpu", enabled=False)
     def __call__(self, s_Bd: torch.Tensor) -> torch.Tensor:
         digits, size, dim = self._shape
         h_Bmd = self._heads(s_Bd).view(-1, digits, dim).add_(s_Bd[:, None])

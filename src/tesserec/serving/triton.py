@@ -62,6 +62,7 @@ class Plan:
     ports: tuple[int, ...]
     timeout_s: float
     die_with_parent: bool
+    also: tuple[str, ...]
 
 
 class TritonProcess:
@@ -126,6 +127,7 @@ def start(
     publish: bool = True,
     die_with_parent: bool = True,
     models: Path | None = None,
+    also: Sequence[str] = (),
 ) -> TritonProcess:
     """Start Triton with the model `recommend` and wait until it is ready.
 
@@ -138,6 +140,7 @@ def start(
         publish: write `<workdir>/serving/server.json`, by which clients find it.
         die_with_parent: the kernel ends the server when the starting *thread* ends.
         models: another model repository.
+        also: models of it to load beside `recommend`.
 
     Raises:
         UsageError: nothing is promoted, the serving environment is missing, a port is taken.
@@ -161,7 +164,15 @@ def start(
         "OMP_NUM_THREADS": str(settings.threads),
     }
     plan = Plan(
-        workdir, environment, models, variables, host, tuple(ports), timeout_s, die_with_parent
+        workdir,
+        environment,
+        models,
+        variables,
+        host,
+        tuple(ports),
+        timeout_s,
+        die_with_parent,
+        tuple(also),
     )
     server = _start(plan)
     if publish:
@@ -238,7 +249,7 @@ def _command(plan: Plan, ports: Sequence[int]) -> list[str]:
         f"--backend-directory={backends}",
         *addresses,
         "--model-control-mode=explicit",
-        f"--load-model={MODEL}",
+        *(f"--load-model={name}" for name in (MODEL, *plan.also)),
         "--disable-auto-complete-config",  # else the model is imported twice
         "--exit-timeout-secs=5",
     ]

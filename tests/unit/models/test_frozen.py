@@ -51,6 +51,15 @@ def test_frozen_equals_plain(make: type, library: str, monkeypatch: pytest.Monke
     check()
 
 
+@pytest.mark.parametrize("make", [rpg, sasrec])
+def test_frozen_is_float32_under_autocast(make: type) -> None:
+    model, history = make(), [np.arange(9), np.arange(30)]
+    model.freeze()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = model.state(history)
+    assert torch.equal(inside, model.state(history))
+
+
 def test_training_thaws() -> None:
     model = rpg()
     model.freeze()
