@@ -272,7 +272,7 @@ def _decoder(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     paths = {Path(e["path"]).name: _part(folder, manifest, e) for e in entries}
     found: dict[str, Any] = {}
     if "decoder.json" in paths:
-        found = json.loads(paths["decoder.json"].read_text())
+        found = _decoder_json(paths["decoder.json"])
     if found.get("name", "auto") not in ("auto", *DECODERS):
         raise ArtifactError(
             f"release {folder} asks for decoder {found['name']!r}, this version has "
@@ -282,4 +282,19 @@ def _decoder(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
         if GRAPH not in paths:
             raise ArtifactError(f"release {folder} has no {GRAPH} for its decoder; build it anew")
         found["saved"] = paths[GRAPH]
+    return found
+
+
+def _decoder_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            f"{path} is no readable JSON ({error}); run `tesserec release verify`, and build the "
+            "release anew"
+        ) from None
+    if not isinstance(found, dict):
+        raise ArtifactError(
+            f"{path} holds no name and options of a decoder; build the release anew"
+        )
     return found

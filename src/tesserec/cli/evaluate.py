@@ -93,6 +93,11 @@ def _over_seeds(
         found = release_id if folder == workdir else promoted(folder)
         if found is None:
             raise UsageError(f"no release is promoted in {folder}; leave it out of --also")
+        if found in releases:
+            raise UsageError(
+                f"{folder} holds release {found} again; one run counts as one seed: leave it out "
+                "of --also, or name a run with another seed"
+            )
         manifest = read_release(release_folder(folder, found))
         metrics = _source(folder, manifest, "metrics")
         if metrics.manifest["params"]["split"] != params["split"]:

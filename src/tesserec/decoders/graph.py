@@ -19,7 +19,7 @@ import torch
 
 from tesserec.decoders.constraints import Constraints, pack_bits
 from tesserec.decoders.graph_build import Similarity, build_edges, insert_edges
-from tesserec.decoders.graph_files import read_graph, write_graph
+from tesserec.decoders.graph_files import read_graph, sha_of, write_graph
 from tesserec.decoders.graph_walk import rank_users, target_ranks
 from tesserec.decoders.ranking import NEVER, Ranked, rank_under, require_finite
 from tesserec.errors import ArtifactError, UsageError
@@ -42,10 +42,12 @@ class GraphDecoder:
         starts: np.ndarray | None = None,
         beam: int = 50,
         steps: int = 3,
+        made_for: str = "",
     ) -> None:
         """Codes [N, m], edges int32 [N, k] with -1 for none, `exact` an exact decoder.
 
-        `starts`: rows that walks begin at; None: spread evenly over the catalogue.
+        `starts`: rows that walks begin at; None: spread evenly over the catalogue. `made_for`: the
+        hash of the token vectors that the edges stem from; a saved graph carries it.
         """
         self.items = len(codes)
         if len(edges) != self.items:
@@ -53,6 +55,7 @@ class GraphDecoder:
                 f"the graph has {len(edges)} items, the code table {self.items}; take both of one "
                 "release, or insert the new items"
             )
+        self.made_for = made_for
         self.beam, self.steps, self.edges = beam, steps, np.ascontiguousarray(edges)
         self._codes, self._exact = np.ascontiguousarray(codes), exact
         even = np.unique(np.linspace(0, max(self.items - 1, 0), STARTS).astype(np.int64))
@@ -76,15 +79,17 @@ class GraphDecoder:
         for a graph that is built.
 
         Raises:
-            ArtifactError: the file is missing, damaged, or made for other codes.
+            ArtifactError: the file is missing, damaged, or made for other codes or another model.
         """
+        made_for = _tokens_sha(model)
         if saved is None:
             graph, starts = build_edges(codes, Similarity.of(model.tokens), edges), None
         else:
-            graph, starts = read_graph(saved, codes)
+            graph, starts = read_graph(saved, codes, made_for)
             if len(graph) < len(codes):
                 graph = insert_edges(graph, codes, Similarity.of(model.tokens))
-        return cls(codes, graph, _exact(model, codes), starts=starts, beam=beam, steps=steps)
+        exact = _exact(model, codes)
+        return cls(codes, graph, exact, starts=starts, beam=beam, steps=steps, made_for=made_for)
 
     def start_at(self, popularity: np.ndarray) -> GraphDecoder:
         """Begin walks at the most popular items; `popularity` is a number an item, [N]."""
@@ -228,12 +233,23 @@ class GraphDecoder:
                 "items keep their rows: build the graph anew for other codes"
             )
         grown = insert_edges(self.edges, codes, Similarity.of(model.tokens))
-        options = {"starts": self.starts, "beam": self.beam, "steps": self.steps}
-        return GraphDecoder(codes, grown, _exact(model, codes), **options)
+        return GraphDecoder(
+            codes,
+            grown,
+            _exact(model, codes),
+            starts=self.starts,
+            beam=self.beam,
+            steps=self.steps,
+            made_for=_tokens_sha(model),
+        )
 
     def save(self, path: Path) -> None:
         """Write the graph, which `of` reads; equal graphs give equal bytes."""
-        write_graph(path, self.edges, self.starts, self._codes)
+        write_graph(path, self.edges, self.starts, self._codes, self.made_for)
+
+
+def _tokens_sha(model: Any) -> str:
+    return sha_of(model.tokens.detach().float().cpu().numpy())
 
 
 def _exact(model: Any, codes: np.ndarray) -> Any:

@@ -20,7 +20,8 @@ DECODERS = {
     "graph": "tesserec.decoders.graph:GraphDecoder",
 }
 SCANS = {"cpu": "scan", "cuda": "scan_gpu"}  # by the kind of device
-NEEDS = {"scan": "numba", "scan_gpu": "triton"}  # libraries that may be absent
+# libraries that may be absent
+NEEDS = {"scan": "numba", "scan_gpu": "triton", "graph": "numba"}
 
 
 def make(name: str, model: Any, codes: np.ndarray | None, **options: Any) -> Any:

@@ -10,7 +10,7 @@ from tesserec.errors import ArtifactError
 from tesserec.steps.catalogue import read_catalogue
 from tesserec.steps.train import read_model
 
-VERSION = 1
+VERSION = 2  # 2: the file tells which model it was made for
 KIND = "graph"
 
 

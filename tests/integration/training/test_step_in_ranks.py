@@ -14,16 +14,20 @@ from tesserec.steps import train
 from tests.fakes.walks import config, shop
 
 
+@pytest.mark.parametrize("name", ["rpg", "sasrec"])
 def test_two_processes_make_the_artefact_of_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     weights = []
     for processes in (1, 2):
         workdir = tmp_path / str(processes)
         codes, features = shop(workdir)
-        settings = config(epochs=2, processes=processes, learning_rate=0.001)
-        settings = replace(settings, model=replace(settings.model, dropout=0.0))
+        settings = config(model=name, epochs=2, processes=processes, learning_rate=0.001)
+        still = {
+            part: replace(getattr(settings, part), dropout=0.0) for part in ("model", "sasrec")
+        }
+        settings = replace(settings, **still)
         model = train.run(workdir, settings, codes, features)
         assert {"history.jsonl", "model.json", "model.safetensors"} <= set(model.manifest["files"])
         assert not list((workdir / "checkpoints").glob("*"))

@@ -17,6 +17,7 @@ from tesserec.errors import UsageError
     ("of_other", "message"),
     [
         ({"promoted": None}, "no release is promoted in .*other"),
+        ({"promoted": "r1"}, "other holds release r1 again; .* leave it out"),
         ({"split": {"protocol": "time"}}, "other splits its events otherwise than .*first"),
     ],
 )
@@ -24,7 +25,7 @@ def test_a_run_that_differs_in_more_than_its_seed_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_other: dict[str, Any], message: str
 ) -> None:
     usual: dict[str, Any] = {"promoted": "r1", "split": {"protocol": "leave_one_out"}}
-    facts = {"first": usual, "other": usual | of_other}
+    facts = {"first": usual, "other": usual | {"promoted": "r2"} | of_other}
 
     def source(folder: Path, manifest: Any, kind: str) -> Any:
         params = {"split": facts[folder.name]["split"]}

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from tesserec.decoders import make
+from tesserec.decoders import make, making
 from tesserec.decoders.constraints import Constraints, pack_bits, unpack_bits
 from tesserec.decoders.exhaustive import Exhaustive
 from tesserec.decoders.graph import GraphDecoder
@@ -287,7 +287,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert (more.starts == decoder.starts).all()
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "tensors", "codes", "rows"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "tensors", "codes", "rows", "tokens"])
 def test_damaged_files_are_refused(tmp_path: Path, damage: str) -> None:
     model, codes = Model(), catalogue(50)
     decoder = GraphDecoder.of(model, codes, edges=6)
@@ -302,6 +302,8 @@ def test_damaged_files_are_refused(tmp_path: Path, damage: str) -> None:
         save_file({"edges": decoder.edges}, graph)
     elif damage == "codes":
         codes[0, 0] ^= 1
+    elif damage == "tokens":
+        model = Model(seed=1)
     with pytest.raises(ArtifactError):
         GraphDecoder.of(model, codes, saved=graph)
 
@@ -323,6 +325,28 @@ def test_what_does_not_fit_is_refused() -> None:
         decoder.rank(torch.full((1, 4, K), torch.nan), 1)
     with pytest.raises(TesserecError, match="k is 0"):
         decoder.rank(states(1), 0)
+
+
+def test_a_graph_is_bound_to_the_model_it_was_made_for(tmp_path: Path) -> None:
+    codes, graph = catalogue(50), tmp_path / GRAPH
+    model, other = Model(), Model()
+    with torch.no_grad():
+        other.tokens[2, 1, 0] += 1e-3
+    decoder = GraphDecoder.of(model, codes, edges=6)
+    decoder.save(graph)
+    with pytest.raises(ArtifactError, match=r"token vectors of another model.* build the release"):
+        GraphDecoder.of(other, codes, saved=graph)
+    grown = np.concatenate([codes, catalogue(3)])
+    decoder.insert(other, grown).save(graph)  # what is inserted goes by the model at hand
+    assert GraphDecoder.of(other, grown, saved=graph).items == 53
+
+
+def test_without_numba_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    making._has.cache_clear()
+    monkeypatch.setattr(making, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="decoder graph needs numba; pip install numba"):
+        make("graph", Model(), catalogue(50))
+    making._has.cache_clear()
 
 
 def test_made_by_name() -> None:

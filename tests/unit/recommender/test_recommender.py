@@ -199,6 +199,19 @@ def test_another_model_or_decoder_is_refused(tmp_path: Path) -> None:
             Recommender.load(tmp_path / "r1")
 
 
+@pytest.mark.parametrize("text", ['{"name": "sc', "[1, 2]", "\xff"])
+def test_a_damaged_decoder_file_is_named(tmp_path: Path, text: str) -> None:
+    write_release(tmp_path / "r1")
+    path = tmp_path / "r1" / "decoder" / "decoder.json"
+    path.parent.mkdir()
+    path.write_bytes(text.encode("latin-1"))
+    manifest = json.loads((tmp_path / "r1" / "manifest.json").read_text())
+    manifest["parts"]["decoder"] = [{"release": "r1", "path": "decoder/decoder.json", "sha256": ""}]
+    write_manifest(tmp_path / "r1", manifest)
+    with pytest.raises(ArtifactError, match=r"r1/decoder/decoder\.json .*build the release anew"):
+        Recommender.load(tmp_path / "r1")
+
+
 def test_a_folder_without_manifest_is_no_release(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not a finished artefact"):
         Recommender.load(tmp_path)
