@@ -101,6 +101,11 @@ class Recommender:
     def model_name(self) -> str:
         return self._model.name
 
+    @property
+    def prefixes(self) -> bool:
+        """Whether the best k are the first k of any longer ranking; not so of the graph's."""
+        return getattr(self._decoder, "prefixes", True)
+
     def parts(self) -> dict[str, Recommender]:
         """Each part of a fusion as a recommender of its own; none of another model."""
         named = getattr(self._model, "named_parts", dict)()
@@ -157,13 +162,13 @@ class Recommender:
             began = time.perf_counter()
             state = self._model.state([histories[u] for u in users])
             between = time.perf_counter()
-            rows[users], scores[users] = self._decoder.rank(state, k, _of_users(rules, users))
+            rows[users], scores[users] = self._decoder.rank(state, k, rules.of(users))
             if spent is not None:
                 spent("model", between - began)
                 spent("decode", time.perf_counter() - between)
         rest = [i for i, h in enumerate(histories) if not len(h)]
         if rest:
-            rows[rest], scores[rest] = self._popular_rows(k, _of_users(rules, rest), len(rest))
+            rows[rest], scores[rest] = self._popular_rows(k, rules.of(rest), len(rest))
         return rows, scores
 
     def warm(self) -> None:
@@ -211,16 +216,6 @@ def seen_rows(history: np.ndarray, limit: int = HISTORY) -> np.ndarray:
     """The distinct items of a history, at most the `limit` most recent ones."""
     _, first = np.unique(history[::-1], return_index=True)
     return history[::-1][np.sort(first)[:limit]]
-
-
-def _of_users(rules: Constraints, users: list[int]) -> Constraints:
-    return Constraints(
-        allowed=rules.allowed,
-        deny=None if rules.deny is None else [rules.deny[u] for u in users],
-        allow=None if rules.allow is None else [rules.allow[u] for u in users],
-        quota=rules.quota,
-        cap=rules.cap,
-    )
 
 
 def _popularity(items: pa.Table) -> np.ndarray:

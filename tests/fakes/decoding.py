@@ -36,7 +36,7 @@ def make_case(
 
 
 def rules_of(items: int, users: int, rng: np.random.Generator) -> list[Constraints]:
-    """No rules, each of those that a kernel sees, all of them, and those above it."""
+    """No rules, each of those that a kernel sees, all of them, and those above it; seeds too."""
 
     def rows(share: float) -> list[np.ndarray | None]:
         many = [rng.integers(-1, items + 1, rng.integers(0, items // 4 + 2)) for _ in range(users)]
@@ -44,12 +44,15 @@ def rules_of(items: int, users: int, rng: np.random.Generator) -> list[Constrain
 
     allowed, quota = pack_bits(rng.random(items) < 0.6), pack_bits(rng.random(items) < 0.3)
     group = rng.integers(-1, 9, items).astype(np.int32)
+    seeds = [int(rng.integers(0, 2**31)) if rng.random() < 0.7 else None for _ in range(users)]
     return [
         Constraints(),
         Constraints(allowed=allowed, deny=rows(0.8)),
         Constraints(allowed=allowed, deny=rows(0.7), allow=rows(0.5)),
         Constraints(deny=[np.arange(items)] * users),
         Constraints(deny=rows(0.7), quota=(quota, 3), cap=(group, 2)),
+        Constraints(allowed=allowed, allow=rows(0.3), seeds=seeds),
+        Constraints(deny=rows(0.7), quota=(quota, 3), cap=(group, 2), seeds=seeds),
     ]
 
 

@@ -1,15 +1,16 @@
 """What a ranking may contain: bitsets shared by a batch, sparse rows per user, quotas and caps.
 
 How they combine: an item must be allowed, allowed for this user and not denied. Among these, the
-ranking goes by score (equal scores: lowest row first), skips items whose group is full (cap), and
-keeps as many places free as the quota still needs. Only if the quota can't be met in this way are
-the best quota items seated first, however low their scores.
+ranking goes by score (equal scores: lowest row first, or as the user's seed says), skips items
+whose group is full (cap), and keeps as many places free as the quota still needs. Only if the quota
+can't be met in this way are the best quota items seated first, however low their scores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -31,16 +32,15 @@ class Constraints:
     cap: tuple[np.ndarray, int] | None = (
         None  # (group int32 [N], -1: none; c): at most c of a group
     )
+    seeds: Sequence[int | None] | None = None  # B entries: equal scores in an order of this seed
 
-    def take(self, start: int, stop: int) -> Constraints:
-        """The rules of users start..stop-1."""
-        return Constraints(
-            allowed=self.allowed,
-            deny=None if self.deny is None else self.deny[start:stop],
-            allow=None if self.allow is None else self.allow[start:stop],
-            quota=self.quota,
-            cap=self.cap,
-        )
+    def of(self, users: Sequence[int]) -> Constraints:
+        """The rules of some users of the batch, in this order."""
+
+        def some(entries: Sequence[Any] | None) -> list[Any] | None:
+            return None if entries is None else [entries[user] for user in users]
+
+        return replace(self, deny=some(self.deny), allow=some(self.allow), seeds=some(self.seeds))
 
     def check(self, users: int, items: int) -> None:
         """Refuse rules made for another batch or another catalogue.
@@ -55,7 +55,7 @@ class Constraints:
                     f"constraint '{name}' has {len(bits)} {bits.dtype}, a catalogue of {items} "
                     f"items takes {packed} uint8; make it with pack_bits"
                 )
-        for name, rows in (("deny", self.deny), ("allow", self.allow)):
+        for name, rows in (("deny", self.deny), ("allow", self.allow), ("seeds", self.seeds)):
             if rows is not None and len(rows) != users:
                 raise TesserecError(f"constraint '{name}' has {len(rows)} entries, not {users}")
         if self.cap is not None and len(self.cap[0]) != items:
@@ -85,6 +85,7 @@ def choose(
     *,
     cut: int | None,
     in_quota: np.ndarray | None,
+    every_quota: bool = False,
     need: int,
     group: np.ndarray | None,
     cap: int,
@@ -95,6 +96,7 @@ def choose(
         rows: allowed items, best first; complete for all items up to position `cut`, and after
             that for quota items only. `cut` None: nothing was left out.
         in_quota: bool, aligned with rows. need: how many of them there should be.
+        every_quota: whether all quota items that may be shown are among the rows.
         group: int, aligned with rows; -1 is no group. cap: how many of one group there may be.
     """
     quota = in_quota if in_quota is not None else np.zeros(len(rows), dtype=bool)
@@ -103,14 +105,12 @@ def choose(
     met = int(quota[chosen].sum()) >= need
     if complete and len(chosen) == k and met:
         return chosen
-    if cut is not None:
+    if cut is not None and not (complete and every_quota):
         return None
     if not met:  # seat the quota first: the greedy choice under caps is the largest there is
-        seated, _ = _walk(quota, need, need, group, cap, None, only=quota)
-        chosen = _fill(seated, len(rows), k, group, cap)
-    elif len(chosen) < k:
-        chosen = _fill(chosen, len(rows), k, group, cap)
-    return sorted(chosen)
+        chosen, _ = _walk(quota, need, need, group, cap, None, only=quota)
+    chosen = _fill(chosen, len(rows) if cut is None else cut, k, group, cap)
+    return None if cut is not None and len(chosen) < k else sorted(chosen)
 
 
 def _walk(

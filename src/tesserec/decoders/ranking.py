@@ -7,12 +7,14 @@ Legend of shapes: N items, B users.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from tesserec.decoders.constraints import Constraints, bits_at, choose
+from tesserec.decoders.ties import seeded
 from tesserec.errors import TesserecError
 
 USER_BLOCK = 64  # users that are ranked together
@@ -41,10 +43,12 @@ def rank_under(top: Top, users: int, items: int, k: int, constraints: Constraint
         raise TesserecError(f"k is {k}; ask for at least one item")
     rows = np.full((users, k), -1, dtype=np.int64)
     scores = np.full((users, k), NEVER, dtype=np.float32)
+    if rules.seeds is not None and any(seed is not None for seed in rules.seeds):
+        top = seeded(top, rules.seeds)
     for start in range(0, users, USER_BLOCK):
         block = list(range(start, min(start + USER_BLOCK, users)))
         if rules.quota is None and rules.cap is None:
-            part = top(block, k, _of_users(rules, block), None)
+            part = top(block, k, _sparse(rules, block), None)
         else:
             part = _with_quota_and_cap(top, block, items, k, rules)
         width = part[0].shape[1]
@@ -95,63 +99,72 @@ def _with_quota_and_cap(
     waiting, pool = list(range(len(users))), 4 * k
     while waiting:
         # users whose list was too short to be sure get one four times as long
-        rows, scores, cuts = _pools(top, [users[place] for place in waiting], pool, rules)
+        pools = _pools(top, [users[place] for place in waiting], pool, rules)
         unsure = []
-        for index, place in enumerate(waiting):
-            valid = rows[index] >= 0
-            cut = cuts[index] if pool < items else None
-            chosen = _choose(rows[index][valid], k, cut, rules)
+        for place, one in zip(waiting, pools, strict=True):
+            chosen = _choose(one, k, pool < items, rules)
             if chosen is None:
                 unsure.append(place)
                 continue
-            out_rows[place, : len(chosen)] = rows[index][valid][chosen]
-            out_scores[place, : len(chosen)] = scores[index][valid][chosen]
+            out_rows[place, : len(chosen)] = one.rows[chosen]
+            out_scores[place, : len(chosen)] = one.scores[chosen]
         waiting, pool = unsure, pool * 4
     return out_rows, out_scores
 
 
-def _pools(
-    top: Top, users: list[int], pool: int, rules: Constraints
-) -> tuple[list[np.ndarray], list[np.ndarray], list[int]]:
-    """For each user the best `pool` items and the best `pool` quota items, merged by score.
+@dataclass(frozen=True)
+class _Pool:
+    """One user's best items and best quota items, merged: rows and scores, best first."""
 
-    The third list says up to where the merged list misses nothing.
-    """
-    part = _of_users(rules, users)
+    rows: np.ndarray
+    scores: np.ndarray
+    cut: int | None  # behind this place all but quota items are missing; None: nothing is
+    every_quota: bool  # no quota item is missing at all
+
+
+def _pools(top: Top, users: list[int], pool: int, rules: Constraints) -> list[_Pool]:
+    """For each user the best `pool` items and the best `pool` quota items."""
+    part = _sparse(rules, users)
     rows, scores = top(users, pool, part, None)
     if rules.quota is None:
-        return list(rows), list(scores), [rows.shape[1]] * len(users)
+        return [
+            _Pool(r[r >= 0], s[r >= 0], len(r) if r[-1] >= 0 else None, True)
+            for r, s in zip(rows, scores, strict=True)
+        ]
     more_rows, more_scores = top(users, pool, part, rules.quota[0])
-    merged_rows, merged_scores, cuts = [], [], []
-    for index in range(len(users)):
-        last = rows[index][-1]
+    pools = []
+    for index, user in enumerate(users):
         extra = ~np.isin(more_rows[index], rows[index])
         all_rows = np.concatenate([rows[index], more_rows[index][extra]])
         all_scores = np.concatenate([scores[index], more_scores[index][extra]])
-        order = np.lexsort((all_rows, -all_scores))
-        merged_rows.append(all_rows[order])
-        merged_scores.append(all_scores[order])
-        cuts.append(int(np.flatnonzero(all_rows[order] == last)[0]) + 1 if last >= 0 else pool)
-    return merged_rows, merged_scores, cuts
+        drawn = rules.seeds is not None and rules.seeds[user] is not None
+        # with a seed, the whole list has the order of equals, and its own come before the extra
+        ties = np.arange(len(all_rows)) if drawn else all_rows
+        order = np.lexsort((ties, -all_scores))
+        all_rows, all_scores = all_rows[order], all_scores[order]
+        last = rows[index][-1]
+        cut = int(np.flatnonzero(all_rows == last)[0]) + 1 if last >= 0 else None
+        there = all_rows >= 0
+        every = bool((more_rows[index] < 0).any())
+        pools.append(_Pool(all_rows[there], all_scores[there], cut, every))
+    return pools
 
 
-def _choose(rows: np.ndarray, k: int, cut: int | None, rules: Constraints) -> list[int] | None:
+def _choose(pool: _Pool, k: int, cut: bool, rules: Constraints) -> list[int] | None:
     quota, need = rules.quota or (None, 0)
     group, cap = rules.cap or (None, 0)
     return choose(
-        rows,
+        pool.rows,
         k,
-        cut=cut,
-        in_quota=None if quota is None else bits_at(quota, rows),
+        cut=pool.cut if cut else None,
+        in_quota=None if quota is None else bits_at(quota, pool.rows),
+        every_quota=pool.every_quota,
         need=need,
-        group=None if group is None else group[rows],
+        group=None if group is None else group[pool.rows],
         cap=cap,
     )
 
 
-def _of_users(rules: Constraints, users: Sequence[int]) -> Constraints:
-    return Constraints(
-        allowed=rules.allowed,
-        deny=None if rules.deny is None else [rules.deny[u] for u in users],
-        allow=None if rules.allow is None else [rules.allow[u] for u in users],
-    )
+def _sparse(rules: Constraints, users: Sequence[int]) -> Constraints:
+    """What a decoder itself reads of the rules of some users."""
+    return replace(rules.of(users), quota=None, cap=None, seeds=None)

@@ -44,6 +44,9 @@ def cases(draw: st.DrawFn) -> tuple[np.ndarray, torch.Tensor, int, Constraints, 
         cap=(rng.integers(-1, 4, items).astype(np.int32), int(rng.integers(1, 4)))
         if draw(st.booleans())
         else None,
+        seeds=[int(rng.integers(0, 2**31)) if rng.random() < 0.7 else None for _ in range(users)]
+        if draw(st.booleans())
+        else None,
     )
     return codes, state, draw(st.integers(1, 12)), rules, draw(st.sampled_from([4, 7, 64]))
 
@@ -64,7 +67,18 @@ def candidates(scores: np.ndarray, user: int, rules: Constraints) -> list[int]:
         for row in range(n)
         if allowed[row] and (deny is None or row not in deny) and (allow is None or row in allow)
     ]
-    return sorted(open_rows, key=lambda row: (-scores[user, row], row))
+    seed = rules.seeds[user] if rules.seeds is not None else None
+    return sorted(open_rows, key=lambda row: (-scores[user, row], tie_key(seed, row)))
+
+
+def tie_key(seed: int | None, row: int) -> int:
+    """What orders equal scores, in whole numbers of Python."""
+    if seed is None:
+        return row
+    x, wide = seed << 32 | row, 2**64
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 % wide
+    x = (x ^ x >> 27) * 0x94D049BB133111EB % wide
+    return x ^ x >> 31
 
 
 def capped(order: list[int], rules: Constraints, taken: list[int], limit: int) -> list[int]:
