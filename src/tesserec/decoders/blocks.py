@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tesserec.decoders.constraints import pack_bits
-
 
 def in_blocks(codes: np.ndarray, size: int) -> np.ndarray:
     """Codes [N, m] -> [n, m, size], a block's digits one behind the other; filled with zeros."""
@@ -22,7 +20,9 @@ def in_blocks(codes: np.ndarray, size: int) -> np.ndarray:
 def open_bits(items: int, blocks: int, size: int, masks: Sequence[np.ndarray]) -> np.ndarray:
     """uint8 [blocks * size / 8]: items that all packed masks let pass, none behind the last."""
     bits = np.zeros(blocks * size // 8, np.uint8)
-    bits[: (items + 7) // 8] = pack_bits(np.ones(items, bool))
+    bits[: items // 8] = 255
+    if items % 8:
+        bits[items // 8] = (1 << items % 8) - 1
     for mask in masks:
         bits[: len(mask)] &= mask
     return bits

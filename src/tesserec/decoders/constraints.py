@@ -79,6 +79,11 @@ def bits_at(bits: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return (bits[rows >> 3] >> (rows & 7)).astype(np.uint8) & 1 == 1
 
 
+def count_bits(bits: np.ndarray) -> int:
+    """How many of the packed bits are set."""
+    return int.from_bytes(bits.tobytes(), "little").bit_count()
+
+
 def choose(
     rows: np.ndarray,
     k: int,

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from tesserec.decoders.constraints import Constraints, pack_bits
+from tesserec.decoders.blocks import open_bits
+from tesserec.decoders.constraints import Constraints, count_bits
 from tesserec.decoders.graph_build import Similarity, build_edges, insert_edges
 from tesserec.decoders.graph_files import read_graph, sha_of, write_graph
 from tesserec.decoders.graph_walk import rank_users, target_ranks
@@ -25,6 +26,7 @@ from tesserec.decoders.ranking import NEVER, Ranked, rank_under, require_finite
 from tesserec.errors import ArtifactError, UsageError
 
 STARTS = 1024  # items that every walk begins at; scoring them costs as much as ten neighbourhoods
+SPARSE = 0.1  # a mask that leaves a smaller share is decoded exactly: a walk would find too few
 USERS_PER_THREAD = 8  # below this a second thread costs more than it saves
 
 Lists = tuple[np.ndarray, np.ndarray]  # bounds int64 [B + 1], rows int64: a list for each user
@@ -32,6 +34,8 @@ Lists = tuple[np.ndarray, np.ndarray]  # bounds int64 [B + 1], rows int64: a lis
 
 class GraphDecoder:
     """Ranks what a walk over the graph visits; users for whom that is too little are scanned."""
+
+    prefixes = False  # a longer list has a wider walk, which may find other items
 
     def __init__(
         self,
@@ -126,9 +130,10 @@ class GraphDecoder:
     ) -> Ranked:
         """See `ranking.rank_under`; state is log-probabilities [B, m, K].
 
-        Forbidden items are walked through, but never come out. A user for whom fewer than k items
-        are found, or who has a list of allowed items, is answered by the exact decoder. `starts`:
-        rows for each user to begin at, such as the history, beside the fixed ones.
+        Forbidden items are walked through, but never come out. The exact decoder answers a user for
+        whom fewer than k items are found or who has a list of allowed items, and everyone if a mask
+        leaves less than a tenth of the catalogue. `starts`: rows for each user to begin at, such as
+        the history, beside the fixed ones.
 
         Raises:
             TesserecError: k below 1, a state that isn't finite, or constraints of another size.
@@ -179,11 +184,13 @@ class GraphDecoder:
         scores = np.full((users, k), NEVER, dtype=np.float32)
         tally = np.zeros((users, 2), dtype=np.int64)
         masks = [bits for bits in (rules.allowed, only) if bits is not None]
-        open_ = np.bitwise_and.reduce([pack_bits(np.ones(self.items, bool)), *masks], axis=0)
+        open_ = open_bits(self.items, 1, -(-self.items // 8) * 8, masks)
         deny = [
             np.empty(0, int) if r is None else np.unique(r) for r in rules.deny or [None] * users
         ]
         listed = np.array([r is not None for r in rules.allow or [None] * users], dtype=bool)
+        if masks and count_bits(open_) < SPARSE * self.items:
+            listed[:] = True
 
         def part(some: slice) -> None:
             rank_users(
