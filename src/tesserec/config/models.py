@@ -40,12 +40,14 @@ class ModelConfig:
     # rpg: weight of the cross-entropy over items beside that over digits; 0: as released
     item_loss: float = 0.0
     negatives: int = 1024  # rpg: items drawn a step for it
+    id_vectors: bool = False  # rpg: a vector an item beside those of its codes, in histories
+    id_dropout: float = 0.3  # rpg: share of a history's items whose own vector training leaves out
     item_scale: str = "sqrt"  # sqrt: sum of token vectors / sqrt(m); mean: as released
 
     def __post_init__(self) -> None:
         check(self.name in MODELS, "model.name", self.name, f"use one of {', '.join(MODELS)}")
         _check_transformer(self, "model")
-        for name in ("token_dropout", "item_dropout"):
+        for name in ("token_dropout", "item_dropout", "id_dropout"):
             share: float = getattr(self, name)
             check(0 <= share < 1, f"model.{name}", share, "use 0 to below 1")
         check(self.item_loss >= 0, "model.item_loss", self.item_loss, "use 0 or more")

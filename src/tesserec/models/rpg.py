@@ -57,6 +57,8 @@ class Shape:
     item_dropout: float = 0.0  # share of a history's items that it hides whole
     item_loss: float = 0.0  # weight of the cross-entropy over items (item_loss.py); 0: as released
     negatives: int = 1024  # items drawn a step for it
+    id_vectors: int = 0  # items that have a vector of their own beside their codes' (N at training)
+    id_dropout: float = 0.3  # share of a history's items whose own vector training leaves out
     item_scale: str = (
         "sqrt"  # sqrt: sum / sqrt(m), as large as one token; mean: sum / m, as released
     )
@@ -86,6 +88,8 @@ class RPG(Trainable):
             positions=shape.positions,
             dropout=shape.dropout,
         )
+        if shape.id_vectors:
+            self.ids = nn.Parameter(torch.zeros(shape.id_vectors, shape.dim))
         if shape.item_loss:
             self.item_log_scale = nn.Parameter(torch.tensor(START_SCALE).log())
         generator = torch.Generator().manual_seed(seed)
@@ -128,9 +132,32 @@ class RPG(Trainable):
         weights *= shape.digits / weights.sum(1, keepdim=True).clamp_min(1)
         return weights * (torch.rand(items, 1, device=device) >= shape.item_dropout)
 
+    def _own_vectors(self, items: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+        """Vectors [..., d] of items by themselves; 0 of those that training never saw.
+
+        They begin at 0 and without a gradient stay there; items newer than the model have none.
+        Training leaves out some, so that an item's codes learn to do without, and all of those that
+        `weights` hide.
+        """
+        shown = items < self.shape.id_vectors
+        own = F.embedding(items.clamp_max(self.shape.id_vectors - 1), self.ids)
+        if self.training:
+            shown = shown & (torch.rand(items.shape, device=items.device) >= self.shape.id_dropout)
+        if weights is not None:
+            shown = shown & (weights > 0).any(1).view(items.shape)
+        return own * shown[..., None]
+
+    def input_vectors(self, items: torch.Tensor) -> torch.Tensor:
+        """Item rows [...] -> [..., d]: what the backbone reads, with its gaps while training."""
+        weights = self._hidden_tokens(items.numel())
+        vectors = self.item_vectors(items, weights)
+        if self.shape.id_vectors:
+            vectors = vectors + self._own_vectors(items, weights)
+        return vectors
+
     def hidden(self, packed: Packed) -> torch.Tensor:
         """[R, W, d]"""
-        vectors = self.item_vectors(packed.items, self._hidden_tokens(packed.items.numel()))
+        vectors = self.input_vectors(packed.items)
         return self.backbone(vectors, packed.positions, packed.mask())
 
     # ---- hidden -> digits ----
@@ -255,7 +282,7 @@ class RPG(Trainable):
         if self._frozen is not None:
             backbone, digits = self._frozen
             packed, last = padded(packed, last)
-            vectors = self.item_vectors(packed.items)
+            vectors = self.input_vectors(packed.items)
             return digits(backbone.last(vectors, packed, last))[: len(cut)]
         was_training = self.training
         self.eval()
@@ -324,6 +351,7 @@ class RPG(Trainable):
         del trained
         settings = asdict(config.model)
         del settings["name"]
+        settings["id_vectors"] = len(codes) if config.model.id_vectors else 0
         size = config.tokenizer.codebook_size
         shape = Shape(digits=codes.shape[1], codebook_size=size, **settings)
         return cls(shape, codes, seed=config.seed)

@@ -22,9 +22,10 @@ lengths = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 
 
 def rpg() -> RPG:
-    model = RPG(Shape(digits=6, codebook_size=16, dim=32, ffn=48, heads=2), CODES, seed=4)
-    with torch.no_grad():  # heads that begin at zero would hide a mistake
-        for weight in (model.head_weight, model.head_bias):
+    shape = Shape(digits=6, codebook_size=16, dim=32, ffn=48, heads=2, id_vectors=N - 3)
+    model = RPG(shape, CODES, seed=4)
+    with torch.no_grad():  # what begins at zero would hide a mistake
+        for weight in (model.head_weight, model.head_bias, model.ids):
             weight.normal_(std=0.3, generator=torch.Generator().manual_seed(1))
     return model.eval()
 

@@ -94,8 +94,15 @@ def test_hidden_tokens_are_for_training_alone(rng: np.random.Generator) -> None:
     assert hidden[shown == 0].abs().max() == 0
 
 
-def test_gradient_by_hand_with_hidden_tokens(rng: np.random.Generator) -> None:
-    model = make_model(rng, token_dropout=0.3, item_dropout=0.1, item_loss=0.5)
+def with_own_vectors(rng: np.random.Generator, **changes: Any) -> RPG:
+    model = make_model(rng, id_vectors=ITEMS, **changes)
+    torch.nn.init.normal_(model.ids, std=0.3, generator=torch.Generator().manual_seed(6))
+    return model
+
+
+@pytest.mark.parametrize("make", [make_model, with_own_vectors])
+def test_gradient_by_hand_with_hidden_tokens(rng: np.random.Generator, make: Any) -> None:
+    model = make(rng, token_dropout=0.3, item_dropout=0.1, item_loss=0.5)
     batch = make_batch(windows([rng.integers(0, ITEMS, n) for n in (9, 30, 2)], 50), np.arange(3))
     torch.manual_seed(2)
     loss = model.loss(batch)
@@ -106,6 +113,47 @@ def test_gradient_by_hand_with_hidden_tokens(rng: np.random.Generator) -> None:
     assert model.backward(batch).item() == pytest.approx(loss.item(), rel=1e-5)
     for name, grad in gradients(model).items():
         torch.testing.assert_close(grad, expected[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_own_vectors_begin_at_nothing_and_tell_items_of_equal_codes_apart(
+    rng: np.random.Generator,
+) -> None:
+    plain = make_model(np.random.default_rng(5)).eval()
+    model = make_model(np.random.default_rng(5), id_vectors=ITEMS).eval()
+    twins = [np.array([1, 2, 3]), np.array([1, 2, 4])]
+    for m in (plain, model):
+        m.codes[4] = m.codes[3]
+    assert torch.equal(model.state(twins), plain.state(twins))
+    with torch.no_grad():
+        model.ids[4] += 0.5
+    states = model.state(twins)
+    assert torch.equal(states[0], plain.state(twins)[0])
+    assert not torch.allclose(states[0], states[1])
+
+
+def test_items_that_training_never_saw_keep_no_own_vector(rng: np.random.Generator) -> None:
+    model = make_model(rng, id_vectors=ITEMS, item_loss=0.5)
+    users = [rng.integers(5, ITEMS - 5, n) for n in rng.integers(2, 40, 12)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model.backward(make_batch(windows(users, 50), np.arange(12)))
+        optimizer.step()
+    norms = model.ids.detach().norm(dim=1)
+    seen = np.unique(np.concatenate([u[:-1] for u in users]))
+    assert (norms[seen] > 0).all() and int((norms > 0).sum()) == len(seen)
+
+
+def test_own_vectors_are_left_out_at_random_in_training_alone(rng: np.random.Generator) -> None:
+    model = with_own_vectors(rng, id_dropout=0.3)
+    items = torch.from_numpy(rng.integers(0, ITEMS, (50, 80)))
+    left_out = (model._own_vectors(items, None) == 0).all(-1).float().mean()
+    assert abs(left_out - 0.3) < 0.03
+    hidden = torch.zeros(items.numel(), DIGITS)
+    hidden[7] = 1.0
+    shown = (model.eval()._own_vectors(items, hidden) != 0).any(-1).flatten()
+    assert shown.nonzero().flatten().tolist() == [7]
+    assert (model._own_vectors(items, None) != 0).any(-1).all()
 
 
 @pytest.mark.parametrize("item_loss", [0.0, 0.7])
@@ -179,8 +227,9 @@ def test_empty_history_is_refused_and_no_histories_are_fine(rng: np.random.Gener
     assert model.state([]).shape == (0, DIGITS, SIZE)
 
 
-def test_save_and_load(rng: np.random.Generator, tmp_path: Path) -> None:
-    model = make_model(rng).eval()
+@pytest.mark.parametrize("make", [make_model, with_own_vectors])
+def test_save_and_load(rng: np.random.Generator, tmp_path: Path, make: Any) -> None:
+    model = make(rng).eval()
     codes = model.codes.numpy().astype(np.uint8)
     model.save(tmp_path / "a")
     model.save(tmp_path / "b")
@@ -190,6 +239,12 @@ def test_save_and_load(rng: np.random.Generator, tmp_path: Path) -> None:
     loaded = RPG.load(tmp_path / "a", grown)
     history = [np.array([1, 2, 3])]
     assert torch.equal(loaded.state(history), model.state(history))
+    with torch.no_grad():  # an item newer than the model stands as its codes alone
+        loaded.codes[3] = loaded.codes[ITEMS + 1]
+        if loaded.shape.id_vectors:
+            loaded.ids[3] = 0.0
+    newer, twin = (loaded.state([np.array([1, 2, row])]) for row in (ITEMS + 1, 3))
+    assert torch.equal(newer, twin)
 
 
 def test_load_refuses_other_codes_and_damaged_files(
