@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import TYPE_CHECKING
 
 from tesserec.cli.main import common
 from tesserec.cli.output import Output
 from tesserec.errors import UsageError
 
+if TYPE_CHECKING:
+    from tesserec.serving.connection import TLS
+
 EXAMPLES = """examples:
   tesserec recommend --user U42
   tesserec recommend --user U42 -k 20 --json
+  tesserec recommend --user U42 --url recs:8001 --tls-ca ca.pem --tls-cert me.pem --tls-key me.key
   tesserec recommend --history I7,I9 --rules '{"exclude_seen": false}'
 """
 
@@ -24,6 +29,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-k", type=int, default=10, help="how many items (default: 10)")
     parser.add_argument("--rules", default="{}", help="JSON of rules (docs/serving.md)")
     parser.add_argument("--url", help="gRPC address (default: the server started in --workdir)")
+    parser.add_argument("--tls-ca", help="PEM of who signed the server's certificate")
+    parser.add_argument("--tls-cert", help="PEM of your certificate, if the server asks for one")
+    parser.add_argument("--tls-key", help="PEM of its key")
     parser.add_argument(
         "--timeout-s", type=float, default=10.0, help="seconds to wait (default: 10)"
     )
@@ -31,7 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace, out: Output) -> int:
-    from tesserec.serving.client import Client
+    from tesserec.serving.client import Recommender
 
     if not options.user and not options.history:
         raise UsageError("name a user (--user U) or a history (--history I1,I2)")
@@ -41,9 +49,9 @@ def execute(options: argparse.Namespace, out: Output) -> int:
         raise UsageError(f"--rules {options.rules!r} is not JSON: {error}") from None
     if not isinstance(rules, dict):
         raise UsageError(f'--rules {options.rules!r} is no JSON object; write {{"rule": value}}')
-    workdir = options.workdir.resolve()
     history = [i for i in options.history.split(",") if i]
-    with Client(options.url or Client.address_of(workdir), timeout_s=options.timeout_s) as client:
+    url, tls = _server(options)
+    with Recommender(url, timeout_s=options.timeout_s, tls=tls) as client:
         answer = client.recommend(
             user_id=options.user, history=history, k=options.k, rules={**rules, "explain": True}
         )
@@ -75,3 +83,16 @@ def execute(options: argparse.Namespace, out: Output) -> int:
     if answer.reason:
         out.note(f"reason: {answer.reason}")
     return 0
+
+
+def _server(options: argparse.Namespace) -> tuple[str, TLS | None]:
+    """Where to ask and with which files: those named, else what the running server tells of it."""
+    from tesserec.serving.connection import TLS, find_server
+
+    url, told = options.url, None
+    if not url:
+        url, told = find_server(options.workdir.resolve())
+    if not (told or options.tls_ca or options.tls_cert or options.tls_key):
+        return url, None
+    ca = options.tls_ca or (told.ca if told else None)
+    return url, TLS(ca=ca, cert=options.tls_cert, key=options.tls_key)

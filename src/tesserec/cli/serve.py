@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tesserec.cli.main import common
 from tesserec.cli.output import Output
@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   tesserec serve
   tesserec serve serve.yaml features.budget_ms=50
   tesserec serve --grpc-port 8001 --http-port 8000 --metrics-port 8002
+  tesserec serve tls.cert=server.pem tls.key=server.key tls.client_ca=clients.pem
   tesserec serve --url 10.0.0.7:8001       use a server that runs already
 """
 
@@ -33,7 +34,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="a YAML of settings and single ones on top of it (docs/serving.md)",
     )
     parser.add_argument("--url", help="gRPC address of a running server to use instead")
-    parser.add_argument("--host", default="127.0.0.1", help="address to bind (default: loopback)")
+    parser.add_argument("--host", default="127.0.0.1", help="address of gRPC (default: loopback)")
+    parser.add_argument("--http-host", help="of HTTP (default: --host; with TLS: loopback)")
+    parser.add_argument("--metrics-host", help="of the metrics (default: --host)")
     for name in ("grpc", "http", "metrics"):
         parser.add_argument(f"--{name}-port", type=int, default=0, help="default: a free one")
     common(parser, project=True)
@@ -56,13 +59,21 @@ def execute(options: argparse.Namespace, out: Output) -> int:
         signal.signal(number, lambda *_: stop.set())
     ports = (options.grpc_port, options.http_port, options.metrics_port)
     with triton.start(
-        workdir, project, host=options.host, ports=ports, settings=settings
+        workdir,
+        project,
+        host=options.host,
+        http_host=options.http_host,
+        metrics_host=options.metrics_host,
+        ports=ports,
+        settings=settings,
     ) as server:
         out.result(server.info)
         out.line(
             f"serving release {server.info['release_id']} at {server.info['grpc']} (gRPC); "
             f"log: {server.info['log']}; stop with Ctrl-C"
         )
+        limits = ", ".join(f"{name} {value:g}" for name, value in server.info["limits"].items())
+        out.note(f"limits: {limits}; gRPC {_security(server.info['tls'])}")
         while not stop.wait(0.5):
             server.check()
     out.note("stopped")
@@ -75,6 +86,12 @@ def _settings(words: Sequence[str]) -> ServeSettings:
 
     file = Path(words[0]) if words and "=" not in words[0] else None
     return load_serve_settings(file, words[1:] if file else words)
+
+
+def _security(tls: dict[str, Any] | None) -> str:
+    if not tls:
+        return "without TLS"
+    return "with TLS, certificates of clients are asked for" if tls["mutual"] else "with TLS"
 
 
 def _refuse_a_second(workdir: Path) -> None:

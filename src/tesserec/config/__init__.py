@@ -14,7 +14,7 @@ from tesserec.config.reading import (
     serve_settings,
     to_dict,
 )
-from tesserec.config.serving import LookupSettings, ServeSettings
+from tesserec.config.serving import LimitSettings, LookupSettings, ServeSettings, TLSSettings
 from tesserec.config.stages import (
     ClusterConfig,
     DataConfig,
@@ -36,6 +36,7 @@ __all__ = [
     "EvaluationConfig",
     "FeatureConfig",
     "GateConfig",
+    "LimitSettings",
     "LookupSettings",
     "ModelConfig",
     "RunConfig",
@@ -44,6 +45,7 @@ __all__ = [
     "ServeSettings",
     "ServingConfig",
     "SplitConfig",
+    "TLSSettings",
     "TokenizerConfig",
     "TrainingConfig",
     "from_dict",

@@ -25,11 +25,53 @@ class LookupSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LimitSettings:
+    """What the server takes at once; beyond it requests are refused, not piled up."""
+
+    queue: int = 256  # requests waiting; the next ones are refused at once
+    queue_ms: float = 1000.0  # one that waited so long is refused instead of answered
+    batch: int = 64
+    batch_delay_us: int = 2000  # a request waits no longer for others to make a batch with
+    shm_mib: int = 256  # between server and model; a larger message is refused
+
+    def __post_init__(self) -> None:
+        check(self.queue >= 1, "limits.queue", self.queue, "use at least 1")
+        check(1 <= self.queue_ms <= 60_000, "limits.queue_ms", self.queue_ms, "use 1 to 60000 (ms)")
+        check(1 <= self.batch <= 4096, "limits.batch", self.batch, "use 1 to 4096")
+        check(
+            0 <= self.batch_delay_us <= 1_000_000,
+            "limits.batch_delay_us",
+            self.batch_delay_us,
+            "use 0 to 1000000 (microseconds)",
+        )
+        check(self.shm_mib >= 16, "limits.shm_mib", self.shm_mib, "use at least 16 (MiB)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TLSSettings:
+    """TLS of the gRPC service, from PEM files; without `cert` there is none."""
+
+    cert: str = ""  # the server's certificate, its chain after it
+    key: str = ""
+    client_ca: str = ""  # clients must show a certificate that this one signed; empty: any client
+
+    def __post_init__(self) -> None:
+        for name in ("cert", "key"):
+            other = "key" if name == "cert" else "cert"
+            wanted = bool(getattr(self, other) or self.client_ca)
+            check(
+                bool(getattr(self, name)) or not wanted, f"tls.{name}", "empty", "name a PEM file"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServeSettings:
     """Everything a server is told."""
 
     threads: int = 1  # of torch
     features: LookupSettings = field(default_factory=LookupSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    tls: TLSSettings = field(default_factory=TLSSettings)
 
     def __post_init__(self) -> None:
         check(self.threads >= 1, "threads", self.threads, "use at least 1")

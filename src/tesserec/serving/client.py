@@ -1,68 +1,58 @@
-"""The gRPC client: one request a user, with a timeout, and the errors in our own words."""
+"""The gRPC clients, one for threads and one for asyncio (docs/clients.md)."""
 
 from __future__ import annotations
 
-import json
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
+from tesserec.errors import need
+from tesserec.serving.connection import TLS, Attempts, arguments
+from tesserec.serving.exchange import (
+    MODEL_NAME,
+    Answer,
+    answer_of,
+    check_call,
+    failure,
+    inputs_of,
+    may_try_again,
+)
 
-from tesserec.errors import RequestError, ServingError, need
-from tesserec.serving.server_file import read_server_file
-from tesserec.serving.wire import OUTPUTS
-
-MODEL_NAME = "recommend"
-# gRPC's code in the client's exception -> the request itself is bad, not the server
-BAD_REQUEST = ("INVALID_ARGUMENT", "NOT_FOUND")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the server recommends to one user; `explain` is empty unless asked for."""
-
-    item_ids: list[str]
-    scores: list[float]
-    release_id: str
-    source: str
-    reason: str
-    explain: dict[str, Any]
-
-    @property
-    def history(self) -> list[str]:
-        """The item ids that the answer was made from, oldest first (with `explain` alone)."""
-        return list(self.explain.get("history", []))
+RETRIES = 2
+KEEPALIVE_S = 30.0  # our server allows pings this often; 0: none
 
 
-class Client:
-    """A connection to one server; use it from one process (make it after a fork).
+class Recommender:
+    """A connection to one server; threads may share it, processes may not (make it after a fork).
 
     Args:
         url: `host:port` of the server's gRPC service.
-        timeout_s: seconds that a call may take, waiting in the server's queue included.
+        timeout_s: seconds that a call may take with all its retries, the server's queue included.
+            The server is told, and drops a request that still waits at that time.
+        retries: attempts after the first one, of requests that the server did not take on.
+        tls: files for a server with TLS; None: plain text.
+        keepalive_s: seconds between pings that tell a dead connection; 0: none.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = 5.0,
+        retries: int = RETRIES,
+        tls: TLS | None = None,
+        keepalive_s: float = KEEPALIVE_S,
+    ) -> None:
         try:
-            from tritonclient import grpc
+            from tritonclient.grpc import InferenceServerClient
         except ImportError:
             raise need("tritonclient", "client") from None
-        self.url, self.timeout_s = url, timeout_s
-        self._grpc = grpc
-        self._client = grpc.InferenceServerClient(url, channel_args=_channel(url))
+        check_call(timeout_s, retries)
+        self.url, self.timeout_s, self.retries = url, timeout_s, retries
+        self._client = InferenceServerClient(**arguments(url, tls, keepalive_s))
 
-    @staticmethod
-    def address_of(workdir: Path) -> str:
-        """The gRPC address of the server that runs for this working folder.
-
-        Raises:
-            ServingError: none was started, or it is gone.
-        """
-        return read_server_file(workdir)["grpc"]
-
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Recommender:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,66 +85,80 @@ class Client:
 
         Raises:
             RequestError: this request is refused (the message says why).
-            ServingError: the server did not answer in time, or not at all.
+            ServingError: the server did not answer in time, is overloaded, or not there.
         """
-        try:
-            text = json.dumps(dict(rules)) if rules else ""
-            inputs = self.inputs(user_id.encode(), [h.encode() for h in history], k, text.encode())
-        except (UnicodeEncodeError, OverflowError, TypeError, ValueError) as error:
-            raise RequestError(f"the request can't be written: {error}") from None
-        return _answer(self._infer(inputs))
+        from tritonclient.utils import InferenceServerException
 
-    def _infer(self, inputs: Sequence[Any]) -> Any:
+        inputs = inputs_of(user_id, history, k, rules)
+        attempts = Attempts(self.timeout_s, self.retries)
+        while True:
+            try:
+                return answer_of(self._client.infer(MODEL_NAME, inputs, **attempts.times()))
+            except InferenceServerException as error:
+                pause = attempts.pause_s() if may_try_again(error) else None
+                if pause is None:
+                    raise failure(error, self.url, self.timeout_s) from None
+            time.sleep(pause)
+
+
+class AsyncRecommender:
+    """`Recommender` for asyncio: the same arguments, answers and errors; one event loop uses it."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = 5.0,
+        retries: int = RETRIES,
+        tls: TLS | None = None,
+        keepalive_s: float = KEEPALIVE_S,
+    ) -> None:
+        try:
+            from tritonclient.grpc.aio import InferenceServerClient
+        except ImportError:
+            raise need("tritonclient", "client") from None
+        check_call(timeout_s, retries)
+        self.url, self.timeout_s, self.retries = url, timeout_s, retries
+        self._client = InferenceServerClient(**arguments(url, tls, keepalive_s))
+
+    async def __aenter__(self) -> AsyncRecommender:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; the client is not usable after it."""
+        await self._client.close()
+
+    async def ready(self) -> bool:
+        """Whether the server answers and the model is loaded."""
         from tritonclient.utils import InferenceServerException
 
         try:
-            return self._client.infer(MODEL_NAME, inputs, client_timeout=self.timeout_s)
-        except InferenceServerException as error:
-            status = str(error.status() or "")
-            if any(code in status for code in BAD_REQUEST):
-                raise RequestError(str(error.message())) from None
-            what = "failed" if "INTERNAL" in status else f"did not answer within {self.timeout_s} s"
-            raise ServingError(f"{self.url} {what}: {status} {error.message()}") from None
+            ready = self._client.is_model_ready(MODEL_NAME, client_timeout=self.timeout_s)
+            return bool(await ready)
+        except InferenceServerException:
+            return False
 
-    def inputs(self, user_id: bytes, history: Sequence[bytes], k: int, rules: bytes) -> list[Any]:
-        """The input tensors of one request, each with the batch dimension."""
-        arrays = {
-            "user_id": _strings([user_id]),
-            "history": _strings(history),
-            "k": np.array([[k]], np.int32),
-            "rules": _strings([rules]),
-        }
-        tensors = []
-        for name, array in arrays.items():
-            kind = "INT32" if name == "k" else "BYTES"
-            tensor = self._grpc.InferInput(name, list(array.shape), kind)
-            tensor.set_data_from_numpy(array)
-            tensors.append(tensor)
-        return tensors
+    async def recommend(
+        self,
+        *,
+        user_id: str = "",
+        history: Sequence[str] = (),
+        k: int = 10,
+        rules: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """As `Recommender.recommend`; cancelling the task cancels the request at the server."""
+        from tritonclient.utils import InferenceServerException
 
-
-def _channel(url: str) -> list[tuple[str, int]] | None:
-    """Past any proxy of the environment (http_proxy) to this machine; None: the usual settings."""
-    if url.rpartition(":")[0] not in ("127.0.0.1", "localhost", "[::1]"):
-        return None
-    sizes = ("grpc.max_send_message_length", "grpc.max_receive_message_length")
-    return [("grpc.enable_http_proxy", 0), *((name, -1) for name in sizes)]  # -1: no limit
-
-
-def _strings(values: Sequence[bytes]) -> np.ndarray:
-    array = np.empty((1, len(values)), np.object_)
-    array[0, :] = list(values)
-    return array
-
-
-def _answer(result: Any) -> Answer:
-    found = {name: result.as_numpy(name)[0] for name in OUTPUTS}
-    text = {name: found[name][0].decode() for name in ("release_id", "source", "reason", "explain")}
-    return Answer(
-        item_ids=[value.decode() for value in found["item_id"]],
-        scores=[float(score) for score in found["score"]],
-        release_id=text["release_id"],
-        source=text["source"],
-        reason=text["reason"],
-        explain=json.loads(text["explain"]) if text["explain"] else {},
-    )
+        inputs = inputs_of(user_id, history, k, rules)
+        attempts = Attempts(self.timeout_s, self.retries)
+        while True:
+            try:
+                return answer_of(await self._client.infer(MODEL_NAME, inputs, **attempts.times()))
+            except InferenceServerException as error:
+                pause = attempts.pause_s() if may_try_again(error) else None
+                if pause is None:
+                    raise failure(error, self.url, self.timeout_s) from None
+            await asyncio.sleep(pause)

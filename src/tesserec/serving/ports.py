@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def reserve(host: str, wished: Sequence[int]) -> Iterator[list[int]]:
-    """Bind one port for each wish (0: any free one) and hold them while the server starts.
+def reserve(wished: Sequence[tuple[str, int]]) -> Iterator[list[int]]:
+    """Bind one port for each wished (host, port), 0 being any free one, while the server starts.
 
     The sockets never listen, and have SO_REUSEADDR as the server's have: so the server may bind
     the same ports, while the kernel gives them to nobody who asks for "any".
@@ -19,7 +19,7 @@ def reserve(host: str, wished: Sequence[int]) -> Iterator[list[int]]:
     """
     sockets: list[socket.socket] = []
     try:
-        for port in wished:
+        for host, port in wished:
             holder = socket.socket(_family(host), socket.SOCK_STREAM)
             sockets.append(holder)
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

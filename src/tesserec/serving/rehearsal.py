@@ -23,7 +23,7 @@ from tesserec.decoders.constraints import Constraints, pack_bits
 from tesserec.errors import TesserecError
 from tesserec.release.manifest import release_folder
 from tesserec.serving import triton
-from tesserec.serving.client import Client
+from tesserec.serving.client import Recommender
 from tesserec.serving.features import Reader, UserRow, open_reader
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ TOLERANCE = 1e-4  # relative; docs/serving.md
 DEPTH = 50  # items compared for each user
 LATENCY_K = 10
 CALLERS = 8  # at once, so that the server batches them
+RETRIES = 10  # a batch on a busy machine may take longer than the queue allows to wait
 UNKNOWN_USER = "\N{SNOWMAN} no such user"
 LONGEST = 10  # users with the longest histories are always among those asked
 
@@ -65,7 +66,7 @@ def rehearse(
         ServingError: the server did not become ready or did not answer.
         TesserecError: an event reached every one of the users.
     """
-    from tesserec.recommender import Recommender
+    from tesserec.recommender import Recommender as Offline
 
     warm = threading.Thread(target=_import_feast, daemon=True)
     warm.start()  # the server imports it too, meanwhile
@@ -76,12 +77,13 @@ def rehearse(
         warm.join()
         store = reader(workdir)
         before = store.read(asked)
-        with Client(server.grpc, timeout_s=30) as client, ThreadPoolExecutor(CALLERS) as pool:
+        client = Recommender(server.grpc, timeout_s=30, retries=RETRIES)
+        with client, ThreadPoolExecutor(CALLERS) as pool:
             served = list(pool.map(lambda user: _ask(client, user, DEPTH), asked))
             rows = store.read(asked)
             seconds = [_timed(client, user) for user in users]
         ready = server.seconds_to_ready
-    recommender = Recommender.load(release_folder(workdir, release_id))
+    recommender = Offline.load(release_folder(workdir, release_id))
     offline = rankings(recommender, rows, DEPTH, withdrawn=_withdrawn(workdir))
     same = [_history(old) == _history(new) for old, new in zip(before, rows, strict=True)]
     if not any(same[: len(users)]):
@@ -187,12 +189,12 @@ def _keep(heap: list[tuple[int, str]], entry: tuple[int, str], size: int) -> Non
     (heapq.heappush if len(heap) < size else heapq.heappushpop)(heap, entry)
 
 
-def _ask(client: Client, user: str, k: int) -> Ranking:
+def _ask(client: Recommender, user: str, k: int) -> Ranking:
     answer = client.recommend(user_id=user, k=k)
     return Ranking(answer.item_ids, answer.scores)
 
 
-def _timed(client: Client, user: str) -> float:
+def _timed(client: Recommender, user: str) -> float:
     began = time.perf_counter()
     _ask(client, user, LATENCY_K)
     return time.perf_counter() - began

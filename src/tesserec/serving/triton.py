@@ -5,70 +5,41 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
+import shutil
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tesserec.config import ServeSettings, to_dict
+from tesserec.config import ServeSettings
 from tesserec.errors import ServingError, UsageError
 from tesserec.project import find_project
 from tesserec.release.pointer import promoted
-from tesserec.serving.environment import ServingEnvironment, find_environment, link_backend
+from tesserec.serving.command import Plan, command, spawn
+from tesserec.serving.environment import find_environment
 from tesserec.serving.ports import reserve
-from tesserec.serving.server_file import read_server_file, remove_server_file, write_server_file
+from tesserec.serving.repository import MODEL, write_repository
+from tesserec.serving.request import MAX_HISTORY, MAX_K, MAX_RULE_ENTRIES
+from tesserec.serving.server_file import remove_server_file, write_server_file
+from tesserec.serving.server_log import models_beside, new_log, text_of, with_tail
 
 log = logging.getLogger(__name__)
-MODEL = "recommend"
 ATTEMPTS = 3  # starts, if another program takes a port in between
 STOP_S = 15.0  # then the process group is killed
-KEEP_LOGS = 10
-TAIL_LINES = 15
-TAIL_WIDTH = 300
+LOOPBACK = "127.0.0.1"
 # The server is ours and near: a proxy of the environment (http_proxy) knows nothing of it.
 HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-# How the log tells what model.py raised in `initialize`.
-CAUSE = re.compile(r"Failed to initialize Python stub: (?:\w+: )?(.*?)(?:\\n\\nAt:|\"?$)", re.M)
-# Runs in a small process of its own: code between fork and exec of a threaded one may deadlock.
-# The kernel sends SIGTERM when the parent is gone; getppid tells if it went before prctl.
-LAUNCH = """
-import ctypes, os, signal, sys
-if sys.argv[1] != "0":
-    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != int(sys.argv[1]):
-        sys.exit("the starting process is gone")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What every attempt to start shares."""
-
-    workdir: Path
-    environment: ServingEnvironment
-    models: Path
-    variables: dict[str, str]
-    host: str
-    ports: tuple[int, ...]
-    timeout_s: float
-    die_with_parent: bool
-    also: tuple[str, ...]
 
 
 class TritonProcess:
     """A running server; stop it with `stop` or by leaving the `with` block.
 
-    `info` holds `{grpc, http, metrics, pid, release_id, log}`, addresses as host:port.
+    `info` holds `{grpc, http, metrics, pid, release_id, log, limits, tls}`, addresses as host:port.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], info: dict[str, Any], workdir: Path):
@@ -99,7 +70,7 @@ class TritonProcess:
         """
         code = self.process.poll()
         if code is not None:
-            raise ServingError(_with_tail(f"Triton ended with code {code}", self.log))
+            raise ServingError(with_tail(f"Triton ended with code {code}", self.log))
 
     def stop(self) -> None:
         """Ask the server to end, wait, and kill what is left; a second call does nothing."""
@@ -113,6 +84,7 @@ class TritonProcess:
         with suppress(ProcessLookupError):  # the stub, if it survived its server
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        shutil.rmtree(models_beside(self.log), ignore_errors=True)
 
 
 def start(
@@ -120,7 +92,9 @@ def start(
     project: Path | None = None,
     *,
     release: str | None = None,
-    host: str = "127.0.0.1",
+    host: str = LOOPBACK,
+    http_host: str | None = None,
+    metrics_host: str | None = None,
     ports: Sequence[int] = (0, 0, 0),
     settings: ServeSettings | None = None,
     timeout_s: float = 180.0,
@@ -135,6 +109,8 @@ def start(
         workdir: the working folder that it serves; logs go to `<workdir>/serving/`.
         project: the folder with `serving/models` and `.venv-serve`; None: found by itself.
         release: serve this one whatever is promoted; None follows the pointer.
+        host: address of gRPC, and of the two others unless they have their own. With TLS, HTTP
+            (which has none) stays on loopback.
         ports: gRPC, HTTP, metrics; 0 takes a free one.
         settings: what the server is told; None: the defaults.
         publish: write `<workdir>/serving/server.json`, by which clients find it.
@@ -157,22 +133,19 @@ def start(
     models = models or project / "serving" / "models"
     if not (models / MODEL / "config.pbtxt").is_file():
         raise UsageError(f"{models} has no {MODEL}/config.pbtxt; name a tesserec checkout")
-    variables = environment.variables() | {
-        "TESSEREC_WORKDIR": str(workdir),
-        "TESSEREC_RELEASE": release or "",
-        "TESSEREC_SETTINGS": json.dumps(to_dict(settings)),
-        "OMP_NUM_THREADS": str(settings.threads),
-    }
+    grpc, http, metrics = ports
+    near = LOOPBACK if settings.tls.cert else host
     plan = Plan(
-        workdir,
-        environment,
-        models,
-        variables,
-        host,
-        tuple(ports),
-        timeout_s,
-        die_with_parent,
-        tuple(also),
+        workdir=workdir,
+        environment=environment,
+        models=models,
+        release=release,
+        settings=settings,
+        hosts=(host, http_host or near, metrics_host or host),
+        ports=(grpc, http, metrics),
+        timeout_s=timeout_s,
+        die_with_parent=die_with_parent,
+        also=tuple(also),
     )
     server = _start(plan)
     if publish:
@@ -186,32 +159,26 @@ def point_at(workdir: Path, url: str, *, timeout_s: float = 10.0) -> dict[str, A
     Raises:
         ServingError: it doesn't answer.
     """
-    from tesserec.serving.client import Client
+    from tesserec.serving.client import Recommender
 
-    with Client(url, timeout_s=timeout_s) as client:
+    with Recommender(url, timeout_s=timeout_s) as client:
         release_id = client.recommend(k=1).release_id
-    info = {
-        "grpc": url,
-        "http": None,
-        "metrics": None,
-        "pid": None,
-        "release_id": release_id,
-        "log": None,
-    }
+    unknown = dict.fromkeys(("http", "metrics", "pid", "log", "limits", "tls"))
+    info = {"grpc": url, **unknown, "release_id": release_id}
     write_server_file(workdir, info)
     return info
 
 
 def _start(plan: Plan) -> TritonProcess:
     for attempt in range(1, ATTEMPTS + 1):
-        log_path = _new_log(plan.workdir)
+        log_path = new_log(plan.workdir)
         try:
-            with reserve(plan.host, plan.ports) as bound:
+            with reserve(plan.wishes()) as bound:
                 return _start_once(plan, bound, log_path)
         except OSError as error:
             raise UsageError(f"cannot start Triton: {error}") from None
         except ServingError:
-            if attempt == ATTEMPTS or all(plan.ports) or "already in use" not in _text(log_path):
+            if attempt == ATTEMPTS or all(plan.ports) or "already in use" not in text_of(log_path):
                 raise
             log.warning("a port was taken meanwhile; starting again")
     raise AssertionError("the last attempt returned or raised")
@@ -219,15 +186,17 @@ def _start(plan: Plan) -> TritonProcess:
 
 def _start_once(plan: Plan, ports: Sequence[int], log_path: Path) -> TritonProcess:
     began = time.monotonic()
-    process = _spawn(_command(plan, ports), plan, log_path)
-    grpc, http, metrics = (f"{plan.host}:{port}" for port in ports)
+    models = write_repository(plan.models, models_beside(log_path), plan.settings.limits)
+    process = spawn(command(plan, models, ports), plan, log_path)
+    grpc, http, metrics = (f"{h}:{port}" for h, port in zip(plan.hosts, ports, strict=True))
     info: dict[str, Any] = {"grpc": grpc, "http": http, "metrics": metrics}
     info |= {"pid": process.pid, "release_id": None, "log": str(log_path)}
+    info |= {"limits": limits_of(plan.settings), "tls": _told(plan.settings)}
     server = TritonProcess(process, info, plan.workdir)
     try:
         _await_ready(server, plan.timeout_s)
         server.check()  # else it was another server that answered at this port
-        info["release_id"] = _first_answer(http, log_path)
+        info["release_id"] = _first_answer(http, plan.password, log_path)
     except BaseException:
         server.stop()
         raise
@@ -236,36 +205,28 @@ def _start_once(plan: Plan, ports: Sequence[int], log_path: Path) -> TritonProce
     return server
 
 
-def _command(plan: Plan, ports: Sequence[int]) -> list[str]:
-    backends = link_backend(plan.environment, plan.workdir / "serving" / "backends")
-    addresses = [
-        f"--{name}-{key}={value}"
-        for name, port in zip(("grpc", "http", "metrics"), ports, strict=True)
-        for key, value in (("address", plan.host), ("port", port))
-    ]
-    return [
-        str(plan.environment.server),
-        f"--model-repository={plan.models}",
-        f"--backend-directory={backends}",
-        *addresses,
-        "--model-control-mode=explicit",
-        *(f"--load-model={name}" for name in (MODEL, *plan.also)),
-        "--disable-auto-complete-config",  # else the model is imported twice
-        "--exit-timeout-secs=5",
-    ]
+def limits_of(settings: ServeSettings) -> dict[str, float]:
+    """The limits in force: those of the settings, and those of the request contract."""
+    limits = settings.limits
+    return {
+        "k": MAX_K,
+        "history": MAX_HISTORY,
+        "rule_entries": MAX_RULE_ENTRIES,
+        "queue": limits.queue,
+        "queue_ms": limits.queue_ms,
+        "batch": limits.batch,
+        "batch_delay_us": limits.batch_delay_us,
+        "shm_mib": limits.shm_mib,
+        "features_ms": settings.features.budget_ms,
+    }
 
 
-def _spawn(command: Sequence[str], plan: Plan, log_path: Path) -> subprocess.Popen[bytes]:
-    parent = str(os.getpid()) if plan.die_with_parent else "0"
-    with log_path.open("wb") as out:
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", LAUNCH, parent, *command],
-            env=plan.variables,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches us, and we stop it in order
-        )
+def _told(settings: ServeSettings) -> dict[str, Any] | None:
+    """What clients on this machine are told of TLS: whom to trust, and if they must show theirs."""
+    tls = settings.tls
+    return (
+        {"ca": str(Path(tls.cert).resolve()), "mutual": bool(tls.client_ca)} if tls.cert else None
+    )
 
 
 def _await_ready(server: TritonProcess, timeout_s: float) -> None:
@@ -274,61 +235,32 @@ def _await_ready(server: TritonProcess, timeout_s: float) -> None:
     while time.monotonic() < deadline:
         code = server.process.poll()
         if code is not None:
-            raise ServingError(_with_tail("Triton did not become ready", server.log))
+            raise ServingError(with_tail("Triton did not become ready", server.log))
         try:
             with HTTP.open(url, timeout=5):
                 return
         except (urllib.error.URLError, OSError):  # not bound yet, or the model is not loaded yet
             time.sleep(0.1)
-    raise ServingError(_with_tail(f"Triton was not ready after {timeout_s:.0f} s", server.log))
+    raise ServingError(with_tail(f"Triton was not ready after {timeout_s:.0f} s", server.log))
 
 
-def _first_answer(http: str, log_path: Path) -> str:
+def _first_answer(http: str, password: str, log_path: Path) -> str:
     """Ask for one popular item; returns the release that answered.
 
     A stub that does not fit its numpy hands over zeros without any error: so look at a real answer.
+    By HTTP, as gRPC may ask for a client's certificate.
     """
     strings = {"datatype": "BYTES", "shape": [1, 1], "data": [""]}
     inputs = [{"name": name, **strings} for name in ("user_id", "history", "rules")]
     inputs.append({"name": "k", "datatype": "INT32", "shape": [1, 1], "data": [1]})
     request = urllib.request.Request(
-        f"http://{http}/v2/models/{MODEL}/infer", json.dumps({"inputs": inputs}).encode()
+        f"http://{http}/v2/models/{MODEL}/infer",
+        json.dumps({"inputs": inputs}).encode(),
+        {"starter": password},
     )
     try:
         with HTTP.open(request, timeout=30) as reply:
             outputs = {out["name"]: out["data"] for out in json.load(reply)["outputs"]}
         return str(outputs["release_id"][0])
     except (urllib.error.URLError, OSError, ValueError, LookupError) as error:
-        raise ServingError(_with_tail(f"Triton's first answer is bad: {error}", log_path)) from None
-
-
-def _new_log(workdir: Path) -> Path:
-    folder = workdir / "serving"
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in sorted(folder.glob("triton-*.log"))[: -KEEP_LOGS + 1]:
-        if str(old) != _log_in_use(workdir):  # rehearsals beside a long-lived server make many
-            old.unlink(missing_ok=True)
-    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-    return folder / f"triton-{now}-{os.getpid()}.log"
-
-
-def _log_in_use(workdir: Path) -> str | None:
-    """The log of the server that runs for this folder."""
-    try:
-        return read_server_file(workdir)["log"]
-    except ServingError:
-        return None
-
-
-def _text(path: Path) -> str:
-    return path.read_text(errors="replace") if path.is_file() else ""
-
-
-def _with_tail(message: str, log_path: Path) -> str:
-    """The message, the model's own error if the log has one, and the log's last lines."""
-    text = _text(log_path)
-    causes = CAUSE.findall(text)
-    cause = f": {causes[-1]}" if causes else ""
-    lines = [line[:TAIL_WIDTH] for line in text.splitlines() if line.strip(" |+-\t")]
-    tail = "\n  ".join(lines[-TAIL_LINES:])
-    return f"{message}{cause}\nthe log {log_path} ends with:\n  {tail}"
+        raise ServingError(with_tail(f"Triton's first answer is bad: {error}", log_path)) from None

@@ -17,9 +17,9 @@ import pytest
 from tesserec.artifacts import open_artifact
 from tesserec.data.splits import load_sequences
 from tesserec.decoders.constraints import Constraints
-from tesserec.recommender import Recommender
+from tesserec.recommender import Recommender as Offline
 from tesserec.release import verify
-from tesserec.serving.client import Client
+from tesserec.serving.client import Recommender
 from tesserec.serving.rehearsal import Ranking, difference
 from tests.command import ROOT, environment, tesserec
 
@@ -62,7 +62,7 @@ def test_a_model_from_events_to_answers(
 def _served_as_offline(workdir: Path, release_id: str, *, sid: bool) -> None:
     (features,) = (workdir / "artifacts").glob("features-*")
     sequences = load_sequences(open_artifact(features))
-    loaded = Recommender.load(workdir / "releases" / release_id)
+    loaded = Offline.load(workdir / "releases" / release_id)
     histories = sequences.item_ids[:100]
     deny = [np.array(sorted({loaded.row_of[i] for i in h}), np.int64) for h in histories]
     ids, scores = loaded.recommend([h[-50:] for h in histories], 10, Constraints(deny=deny))
@@ -73,7 +73,7 @@ def _served_as_offline(workdir: Path, release_id: str, *, sid: bool) -> None:
         assert process.stdout
         try:
             info = json.loads(process.stdout.readline())
-            with Client(info["grpc"], timeout_s=30) as client:
+            with Recommender(info["grpc"], timeout_s=30) as client:
                 for user, i, s in zip(sequences.user_ids, ids, scores, strict=False):
                     answer = client.recommend(user_id=user, k=10)
                     assert answer.source == "model"

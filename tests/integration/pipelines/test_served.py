@@ -15,8 +15,8 @@ import pytest
 
 from tesserec.data.splits import Sequences, load_sequences
 from tesserec.decoders.constraints import Constraints
-from tesserec.recommender import Recommender
-from tesserec.serving.client import Client
+from tesserec.recommender import Recommender as Offline
+from tesserec.serving.client import Recommender
 from tesserec.serving.rehearsal import Ranking, difference
 from tests.command import ROOT, environment, tesserec
 
@@ -25,7 +25,7 @@ USERS = 500
 
 
 @pytest.fixture(scope="module")
-def served(finished: tuple[Path, dict]) -> Iterator[tuple[Path, Client, dict[str, Any]]]:
+def served(finished: tuple[Path, dict]) -> Iterator[tuple[Path, Recommender, dict[str, Any]]]:
     workdir, _ = finished
     command = [sys.executable, "-m", "tesserec.cli", "serve", "--workdir", str(workdir), "--json"]
     with subprocess.Popen(
@@ -33,7 +33,7 @@ def served(finished: tuple[Path, dict]) -> Iterator[tuple[Path, Client, dict[str
     ) as process:
         assert process.stdout
         info = json.loads(process.stdout.readline())
-        with Client(info["grpc"], timeout_s=30) as client:
+        with Recommender(info["grpc"], timeout_s=30) as client:
             yield workdir, client, info
         process.terminate()
         assert process.wait(timeout=60) == 0
@@ -48,13 +48,13 @@ def sequences_of(workdir: Path) -> Sequences:
 
 def offline(workdir: Path, release_id: str, histories: list[list[str]]) -> list[Ranking]:
     """Straight from the sequences: no Feast, no server, seen items left out."""
-    release = Recommender.load(workdir / "releases" / release_id)
+    release = Offline.load(workdir / "releases" / release_id)
     deny = [np.array(sorted({release.row_of[i] for i in h}), np.int64) for h in histories]
     ids, scores = release.recommend([h[-50:] for h in histories], 10, Constraints(deny=deny))
     return [Ranking(i, s.tolist()) for i, s in zip(ids, scores, strict=True)]
 
 
-def test_500_users_get_the_offline_answer(served: tuple[Path, Client, dict]) -> None:
+def test_500_users_get_the_offline_answer(served: tuple[Path, Recommender, dict]) -> None:
     workdir, client, info = served
     sequences = sequences_of(workdir)
     order = np.argsort([-len(items) for items in sequences.item_ids], kind="stable")[:USERS]
@@ -71,7 +71,7 @@ def test_500_users_get_the_offline_answer(served: tuple[Path, Client, dict]) -> 
 
 
 def test_an_event_changes_the_next_answer_without_a_restart(
-    served: tuple[Path, Client, dict],
+    served: tuple[Path, Recommender, dict],
 ) -> None:
     workdir, _, info = served
     sequences = sequences_of(workdir)
@@ -95,7 +95,9 @@ def test_an_event_changes_the_next_answer_without_a_restart(
     assert json.loads(logged.splitlines()[-1])["item_id"] == chosen
 
 
-def test_an_unknown_item_or_user_is_answered_clearly(served: tuple[Path, Client, dict]) -> None:
+def test_an_unknown_item_or_user_is_answered_clearly(
+    served: tuple[Path, Recommender, dict],
+) -> None:
     workdir, client, _ = served
     answer = client.recommend(user_id="nobody at all", k=5)
     assert answer.source == "popular" and len(answer.item_ids) == 5
@@ -105,7 +107,7 @@ def test_an_unknown_item_or_user_is_answered_clearly(served: tuple[Path, Client,
     assert typo.returncode == 0 and "NOPE is not among the items" in typo.stderr
 
 
-def test_a_second_server_of_the_workdir_is_refused(served: tuple[Path, Client, dict]) -> None:
+def test_a_second_server_of_the_workdir_is_refused(served: tuple[Path, Recommender, dict]) -> None:
     workdir, _, info = served
     second = tesserec("serve", "--workdir", str(workdir), "--json")
     assert second.returncode == 1 and info["grpc"] in json.loads(second.stdout)["error"]
@@ -113,14 +115,14 @@ def test_a_second_server_of_the_workdir_is_refused(served: tuple[Path, Client, d
     assert ask.returncode == 0, ask.stderr
 
 
-def test_a_bad_request_is_wrong_use(served: tuple[Path, Client, dict]) -> None:
+def test_a_bad_request_is_wrong_use(served: tuple[Path, Recommender, dict]) -> None:
     workdir, _, _ = served
     for arguments in (["-k", "0"], ["-k", "100000"], ["--rules", '{"unknown": 1}']):
         done = tesserec("recommend", "--user", "U000002", *arguments, "--workdir", str(workdir))
         assert done.returncode == 2 and "Traceback" not in done.stderr, arguments
 
 
-def test_histories_in_the_store_are_the_sequences(served: tuple[Path, Client, dict]) -> None:
+def test_histories_in_the_store_are_the_sequences(served: tuple[Path, Recommender, dict]) -> None:
     workdir, _, _ = served
     (features,) = (workdir / "artifacts").glob("features-*")
     rows = ds.dataset(features / "user_history").to_table().num_rows

@@ -16,7 +16,7 @@ from tesserec.artifacts import Artifact, build
 from tesserec.config import RunConfig
 from tesserec.data.schemas import INTERACTIONS, ITEMS
 from tesserec.errors import UsageError
-from tesserec.serving.client import Client
+from tesserec.serving.client import Recommender
 from tesserec.serving.environment import find_environment
 from tesserec.serving.triton import TritonProcess, start
 from tests.fakes import release as fake
@@ -81,8 +81,8 @@ def server(shop: Shop, project: Path) -> Iterator[TritonProcess]:
 
 
 @pytest.fixture(scope="session")
-def client(server: TritonProcess) -> Iterator[Client]:
-    with Client(server.grpc, timeout_s=20) as opened:
+def client(server: TritonProcess) -> Iterator[Recommender]:
+    with Recommender(server.grpc, timeout_s=20) as opened:
         yield opened
 
 

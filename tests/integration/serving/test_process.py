@@ -15,7 +15,7 @@ import pytest
 
 from tesserec.errors import ServingError, UsageError
 from tesserec.release import promote, release_folder
-from tesserec.serving.client import Client
+from tesserec.serving.client import Recommender
 from tesserec.serving.server_file import read_server_file
 from tesserec.serving.triton import TritonProcess, start
 from tests.fakes.release import tiny_release
@@ -113,7 +113,7 @@ def test_a_proxy_of_the_environment_is_not_asked(
     monkeypatch.delenv("no_proxy", raising=False)
     with (
         start(promoted_shop, project, models=light_models) as server,
-        Client(server.grpc, timeout_s=10) as client,
+        Recommender(server.grpc, timeout_s=10) as client,
     ):
         assert client.recommend(history=["I001"]).source == "model"
 

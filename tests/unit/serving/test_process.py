@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tesserec.errors import ServingError, UsageError
-from tesserec.serving import triton
+from tesserec.serving import server_log, triton
 from tesserec.serving.environment import find_environment
 from tesserec.serving.ports import reserve
 from tesserec.serving.server_file import (
@@ -21,10 +21,11 @@ from tesserec.serving.server_file import (
 )
 
 PROJECT = Path(__file__).parents[3]
+ANY = ("127.0.0.1", 0)
 
 
 def test_reserved_ports_are_free_for_the_server_alone() -> None:
-    with reserve("127.0.0.1", (0, 0, 0)) as first, reserve("127.0.0.1", (0,) * 20) as second:
+    with reserve([ANY] * 3) as first, reserve([ANY] * 20) as second:
         assert len({*first, *second}) == 23
         for port in first:
             with socket.socket() as server:  # as Triton's three listeners do
@@ -38,7 +39,7 @@ def test_a_taken_port_is_named() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=f"port {port}"), reserve("127.0.0.1", (port,)):
+        with pytest.raises(OSError, match=f"port {port}"), reserve([("127.0.0.1", port)]):
             pass
 
 
@@ -86,12 +87,12 @@ def test_the_server_file_names_a_living_server(tmp_path: Path) -> None:
 def test_old_logs_are_deleted_and_the_cause_comes_first(tmp_path: Path) -> None:
     last = tmp_path
     for _ in range(15):
-        last = triton._new_log(tmp_path)
+        last = server_log.new_log(tmp_path)
         last.write_text("")
-    assert len(list((tmp_path / "serving").glob("*.log"))) == triton.KEEP_LOGS
+    assert len(list((tmp_path / "serving").glob("*.log"))) == server_log.KEEP_LOGS
     write_server_file(tmp_path, {"grpc": "h:1", "pid": None, "log": str(last)})
     for _ in range(15):
-        triton._new_log(tmp_path).write_text("")
+        server_log.new_log(tmp_path).write_text("")
     assert last.exists(), "a running server's log was deleted"
     path = tmp_path / "x.log"
     path.write_text(
@@ -99,7 +100,7 @@ def test_old_logs_are_deleted_and_the_cause_comes_first(tmp_path: Path) -> None:
         + r"\n\nAt:\n /x.py"
         + '"\n+-----+\nb\n'
     )
-    message = triton._with_tail("not ready", path)
+    message = server_log.with_tail("not ready", path)
     assert message.startswith("not ready: no registry\n")
     assert message.endswith("  b")
 

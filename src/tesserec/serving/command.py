@@ -1,0 +1,136 @@
+"""The command line and the process environment of a Triton server."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tesserec.config import ServeSettings, TLSSettings, to_dict
+from tesserec.errors import UsageError
+from tesserec.serving.environment import ServingEnvironment, link_backend
+from tesserec.serving.repository import MODEL
+
+# What would change the server or have it read memory by name: for nobody.
+LOCKED = "model-repository,shared-memory,trace,logging"
+PING_MS = 10_000  # clients may ping so often (Triton's own default is 5 minutes)
+# Runs in a small process of its own: code between fork and exec of a threaded one may deadlock.
+# The kernel sends SIGTERM when the parent is gone; getppid tells if it went before prctl.
+# The size of files binds the shared memory, which is one; Python ignores the signal for it, and
+# what it starts inherits that.
+LAUNCH = """
+import ctypes, os, resource, signal, sys
+parent, size = int(sys.argv[1]), int(sys.argv[2])
+if parent:
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit("the starting process is gone")
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+if hard == resource.RLIM_INFINITY or size < hard:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What every attempt to start shares."""
+
+    workdir: Path
+    environment: ServingEnvironment
+    models: Path
+    release: str | None
+    settings: ServeSettings
+    hosts: tuple[str, str, str]  # gRPC, HTTP, metrics
+    ports: tuple[int, int, int]
+    timeout_s: float
+    die_with_parent: bool
+    also: tuple[str, ...] = ()
+    # HTTP has no TLS, and its parser of JSON is no match for hostile bodies: the starter alone
+    # may infer by it, with a word that it makes up anew.
+    password: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+
+    def wishes(self) -> list[tuple[str, int]]:
+        return list(zip(self.hosts, self.ports, strict=True))
+
+    def variables(self) -> dict[str, str]:
+        """The process environment of the server and of its model."""
+        return self.environment.variables() | {
+            "TESSEREC_WORKDIR": str(self.workdir),
+            "TESSEREC_RELEASE": self.release or "",
+            "TESSEREC_SETTINGS": json.dumps(to_dict(self.settings)),
+            "OMP_NUM_THREADS": str(self.settings.threads),
+        }
+
+
+def command(plan: Plan, models: Path, ports: Sequence[int]) -> list[str]:
+    """The server's command line for these ports (gRPC, HTTP, metrics)."""
+    backends = link_backend(plan.environment, plan.workdir / "serving" / "backends")
+    names = ("grpc", "http", "metrics")
+    addresses = [
+        f"--{name}-{key}={value}"
+        for name, host, port in zip(names, plan.hosts, ports, strict=True)
+        for key, value in (("address", host), ("port", port))
+    ]
+    return [
+        str(plan.environment.server),
+        f"--model-repository={models}",
+        f"--backend-directory={backends}",
+        *addresses,
+        *_restrictions(plan.password),
+        *_tls(plan.settings.tls),
+        f"--grpc-http2-min-recv-ping-interval-without-data={PING_MS}",
+        "--grpc-keepalive-permit-without-calls=1",
+        "--model-control-mode=explicit",
+        *(f"--load-model={name}" for name in (MODEL, *plan.also)),
+        "--disable-auto-complete-config",  # else the model is imported twice
+        "--exit-timeout-secs=5",
+    ]
+
+
+def spawn(words: Sequence[str], plan: Plan, log_path: Path) -> subprocess.Popen[bytes]:
+    """Start it, in a session of its own, with its output in the log."""
+    parent = str(os.getpid()) if plan.die_with_parent else "0"
+    size = str(plan.settings.limits.shm_mib << 20)
+    with log_path.open("wb") as out:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", LAUNCH, parent, size, *words],
+            env=plan.variables(),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches us, and we stop it in order
+        )
+
+
+def _restrictions(password: str) -> list[str]:
+    """Triton's locks. The command line is no secret (`ps`), so the first key can't be sent at all:
+    a header holds no line break."""
+    nobody = f"nobody={secrets.token_hex(16)}\n"
+    return [
+        f"--grpc-restricted-protocol={LOCKED}:{nobody}",
+        f"--http-restricted-api={LOCKED}:{nobody}",
+        f"--http-restricted-api=inference:starter={password}",
+    ]
+
+
+def _tls(tls: TLSSettings) -> list[str]:
+    if not tls.cert:
+        return []
+    flags = ["--grpc-use-ssl=true"]
+    flags += [f"--grpc-server-cert={_file(tls.cert)}", f"--grpc-server-key={_file(tls.key)}"]
+    if tls.client_ca:
+        flags += ["--grpc-use-ssl-mutual=true", f"--grpc-root-cert={_file(tls.client_ca)}"]
+    return flags
+
+
+def _file(name: str) -> Path:
+    path = Path(name).resolve()
+    if not path.is_file():
+        raise UsageError(f"tls: there is no file {path}; name a PEM file")
+    return path

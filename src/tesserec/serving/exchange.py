@@ -1,0 +1,126 @@
+"""What both clients share: a request's tensors, the typed answer, and errors in our own words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tesserec.errors import RequestError, ServingError, UsageError, need
+from tesserec.serving.wire import OUTPUTS
+
+MODEL_NAME = "recommend"
+# gRPC's code in the client's exception -> the request itself is bad, not the server
+BAD_REQUEST = ("INVALID_ARGUMENT", "NOT_FOUND")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server recommends to one user; `explain` is empty unless asked for."""
+
+    item_ids: list[str]
+    scores: list[float]
+    release_id: str
+    source: str
+    reason: str
+    explain: dict[str, Any]
+
+    @property
+    def history(self) -> list[str]:
+        """The item ids that the answer was made from, oldest first (with `explain` alone)."""
+        return list(self.explain.get("history", []))
+
+
+def inputs_of(
+    user_id: str, history: Sequence[str], k: int, rules: Mapping[str, Any] | None
+) -> list[Any]:
+    """The input tensors of a request.
+
+    Raises:
+        RequestError: it can't be written down (half a surrogate pair, a k beyond 32 bits).
+    """
+    try:
+        text = json.dumps(dict(rules)) if rules else ""
+        return tensors(user_id.encode(), [h.encode() for h in history], k, text.encode())
+    except (UnicodeEncodeError, OverflowError, TypeError, ValueError) as error:
+        raise RequestError(f"the request can't be written: {error}") from None
+
+
+def tensors(user_id: bytes, history: Sequence[bytes], k: int, rules: bytes) -> list[Any]:
+    """The input tensors of one request, each with the batch dimension, whatever the bytes are."""
+    try:
+        from tritonclient.grpc import InferInput
+    except ImportError:
+        raise need("tritonclient", "client") from None
+    arrays = {
+        "user_id": _strings([user_id]),
+        "history": _strings(history),
+        "k": np.array([[k]], np.int32),
+        "rules": _strings([rules]),
+    }
+    made = []
+    for name, array in arrays.items():
+        tensor = InferInput(name, list(array.shape), "INT32" if name == "k" else "BYTES")
+        made.append(tensor.set_data_from_numpy(array))
+    return made
+
+
+def answer_of(result: Any) -> Answer:
+    """The answer in tritonclient's result.
+
+    Raises:
+        ServingError: outputs are missing or unreadable: it is no server of ours.
+    """
+    try:
+        found = {name: result.as_numpy(name)[0] for name in OUTPUTS}
+        names = ("release_id", "source", "reason", "explain")
+        text = {name: found[name][0].decode() for name in names}
+        return Answer(
+            item_ids=[value.decode() for value in found["item_id"]],
+            scores=[float(score) for score in found["score"]],
+            release_id=text["release_id"],
+            source=text["source"],
+            reason=text["reason"],
+            explain=json.loads(text["explain"]) if text["explain"] else {},
+        )
+    except (TypeError, IndexError, ValueError) as error:
+        raise ServingError(
+            f"the answer can't be read ({error}); is the server of another version?"
+        ) from None
+
+
+def may_try_again(error: Any) -> bool:
+    """Whether the server did not take the request on: unreachable, or its queue is full.
+
+    A connection that broke in the middle looks the same; a repeated request changes nothing.
+    """
+    return "UNAVAILABLE" in str(error.status() or "")
+
+
+def failure(error: Any, url: str, seconds: float) -> RequestError | ServingError:
+    """Our error for tritonclient's."""
+    status, message = str(error.status() or ""), str(error.message())
+    if any(code in status for code in BAD_REQUEST):
+        return RequestError(message)
+    if "INTERNAL" in status:
+        return ServingError(f"{url} failed: {status} {message}")
+    if "UNAVAILABLE" in status:
+        return ServingError(f"{url} did not answer: {status} {message}")
+    return ServingError(f"{url} did not answer within {seconds:g} s: {status} {message}")
+
+
+def check_call(timeout_s: float, retries: int) -> None:
+    """Raises UsageError for a time or a number of retries that makes no sense."""
+    if not timeout_s > 0:
+        raise UsageError(f"timeout_s is {timeout_s}; use seconds above 0")
+    if retries < 0:
+        raise UsageError(f"retries is {retries}; use 0 or more")
+
+
+def _strings(values: Sequence[bytes]) -> np.ndarray:
+    array = np.empty((1, len(values)), np.object_)
+    array[0, :] = list(values)
+    return array
