@@ -1,7 +1,8 @@
 """Serving through the real Triton, beside the same batches without it and beside an echo.
 
     make bench-serve     DATA=folder with beauty2014/ (else a generated shop); QUICK=1: one arm
-                         WORK=folder for the runs (default build/bench/serve); SIZES=12000,1000000
+                         WORK=folder for the runs (default build/bench/serve); SIZES=12000,1000000;
+                         ARMS=rpg,graph,sasrec or none
 
 Server (and the in-process arm, which is measured while no server runs) on core 0, the load
 generator on core 1. Closed loop: 1, 4, 16 and 64 callers, each asking anew when it was answered;
@@ -24,7 +25,6 @@ from features import machine
 from serving.shops import generated, trained, users_of
 
 from tesserec.config import ServeSettings
-from tesserec.release import promoted
 from tesserec.serving import triton
 from tesserec.serving.environment import find_environment
 
@@ -38,11 +38,21 @@ SECONDS = 3.0 if QUICK else 8.0
 CALLERS = (1, 16) if QUICK else (1, 4, 16, 64)
 USERS, K = 1000, 10
 EPOCHS = 4  # enough for a release that the gate lets pass; the speed hangs on the size
-ARMS = {"rpg": [], "graph": ["decoder.name=graph"], "sasrec": ["model.name=sasrec"]}
+# arm: which run of the data it is of, and settings on top of its configuration
+ARMS = {
+    "rpg": ("rpg", []),
+    "graph": ("rpg", ["decoder.name=graph"]),
+    "sasrec": ("sasrec", ["model.name=sasrec"]),
+}
 SIZES = [
     int(n)
     for n in (os.environ.get("SIZES") or ("" if QUICK else "12000,100000,1000000")).split(",")
     if n
+]
+ASKED = [
+    a
+    for a in (os.environ.get("ARMS") or ("rpg" if QUICK else ",".join(ARMS))).split(",")
+    if a != "none"
 ]
 SERVER_CORE, LOAD_CORE = 0, 1
 HEAD = (
@@ -99,16 +109,21 @@ def echo_models(folder: Path) -> Path:
 
 
 def arm(
-    name: str, workdir: Path, sizes: dict[str, Any], *, echo: bool = False
+    name: str, workdir: Path, release: str, sizes: dict[str, Any], *, echo: bool = False
 ) -> list[dict[str, Any]]:
-    release = promoted(workdir) or ""
     asked = json.dumps({"users": users_of(workdir, USERS), "k": K})
     inside = alone(workdir, release, asked)
     pin(SERVER_CORE)
     models = echo_models(OUT / "serve-models")
     also = ["echo"] if echo else []
     with triton.start(
-        workdir, ROOT, settings=ServeSettings(threads=1), publish=False, models=models, also=also
+        workdir,
+        ROOT,
+        release=release,
+        settings=ServeSettings(threads=1),
+        publish=False,
+        models=models,
+        also=also,
     ) as server:
         pin(LOAD_CORE)
         rows = []
@@ -120,6 +135,18 @@ def arm(
                 served = load(server.grpc, "echo", callers, asked)
                 rows.append(row("echo", callers, sizes, served, None))
     return rows
+
+
+def made_arm(name: str, data: Path | None) -> list[dict[str, Any]]:
+    """An arm over a run's release: of real data, or of the generated shop."""
+    run, settings = ARMS[name]
+    pin(-1)
+    settings = [f"training.epochs={EPOCHS}", f"sasrec.training.epochs={EPOCHS}", *settings]
+    settings += [f"data.path={data}"] if data else []
+    workdir = WORK / f"{data.name if data else 'shop'}-{run}"
+    release = trained(workdir, "beauty.yaml" if data else "demo.yaml", settings)
+    sizes = {"data": data.name if data else "shop"}
+    return arm(name, workdir, release, sizes, echo=name == "rpg")
 
 
 def row(
@@ -199,19 +226,12 @@ def main() -> None:
     print(HEAD)
     rows: list[dict[str, Any]] = []
     try:
-        for name, settings in ARMS.items():
-            if QUICK and name != "rpg":
-                continue
-            config = "beauty.yaml" if real else "demo.yaml"
-            settings = [f"training.epochs={EPOCHS}", f"sasrec.training.epochs={EPOCHS}", *settings]
-            settings += [f"data.path={beauty}"] if real else []
-            workdir = trained(WORK / f"{'beauty' if real else 'shop'}-{name}", config, settings)
-            rows += arm(
-                name, workdir, {"data": "beauty2014" if real else "shop"}, echo=name == "rpg"
-            )
+        for name in ASKED:
+            rows += made_arm(name, beauty if real else None)
         for items in SIZES:
-            workdir = generated(WORK / f"generated-{items}", items)
-            rows += arm("generated", workdir, {"items": items, "digits": 32})
+            workdir = WORK / f"generated-{items}"
+            release = generated(workdir, items)
+            rows += arm("generated", workdir, release, {"items": items, "digits": 32})
     finally:
         report = {"machine": machine(), "rows": rows, "summary": summary(rows)}
         (OUT / "serve.json").write_text(json.dumps(report, indent=1))

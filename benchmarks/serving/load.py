@@ -1,5 +1,6 @@
-"""A closed-loop load of gRPC requests, in a process of its own: each of so many callers asks anew when
-it was answered.
+"""A closed-loop load of gRPC requests, in a process of its own.
+
+Each of so many callers asks anew when it was answered.
 
     python load.py HOST:PORT MODEL CONCURRENCY SECONDS < requests
 

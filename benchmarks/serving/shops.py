@@ -28,24 +28,24 @@ START = 1_700_000_000
 DIGITS, SIZE = 32, 256
 
 
-def trained(workdir: Path, config: str, settings: Sequence[str]) -> Path:
-    """A `tesserec run`; one that is done costs seconds."""
-    if promoted(workdir) is None:
-        command = [sys.executable, "-m", "tesserec.cli", "run", str(ROOT / "configs" / config)]
-        command += ["--workdir", str(workdir), *settings]
-        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-        if done.returncode:
-            raise SystemExit(f"tesserec run of {workdir} ended with {done.returncode}")
-    return workdir
+def trained(workdir: Path, config: str, settings: Sequence[str]) -> str:
+    """The release of a `tesserec run`; one that is done costs seconds."""
+    command = [sys.executable, "-m", "tesserec.cli", "run", str(ROOT / "configs" / config)]
+    command += ["--workdir", str(workdir), "--json", *settings]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"tesserec run of {workdir} ended with {done.returncode}")
+    return json.loads(done.stdout)["release_id"]
 
 
-def generated(workdir: Path, items: int) -> Path:
+def generated(workdir: Path, items: int) -> str:
     """A promoted release of so many generated items, and a feature store with `USERS` users."""
     from tesserec.release import build_release
     from tesserec.steps import feature_store, features
 
-    if promoted(workdir) is not None:
-        return workdir
+    found = promoted(workdir)
+    if found is not None:
+        return found
     config = RunConfig()
 
     def made(kind: str, make: object, parents: Sequence[Artifact] = ()) -> Artifact:
@@ -71,7 +71,7 @@ def generated(workdir: Path, items: int) -> Path:
         metrics=made("metrics", lambda folder: _json(folder / "metrics.json", {})),
     )
     promote(workdir, release)
-    return workdir
+    return release
 
 
 def users_of(workdir: Path, count: int) -> list[str]:
