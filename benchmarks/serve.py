@@ -1,8 +1,8 @@
 """Serving through the real Triton, beside the same batches without it and beside an echo.
 
     make bench-serve     DATA=folder with beauty2014/ (else a generated shop); QUICK=1: one arm
-                         WORK=folder for the runs (default build/bench/serve); SIZES=12000,1000000;
-                         ARMS=rpg,graph,sasrec or none
+                         WORK=folder for the runs (default build/bench/serve); SIZES=12000,1000000 or
+                         none; ARMS=rpg,graph,sasrec or none
 
 Server (and the in-process arm, which is measured while no server runs) on core 0, the load
 generator on core 1. Closed loop: 1, 4, 16 and 64 callers, each asking anew when it was answered;
@@ -44,16 +44,15 @@ ARMS = {
     "graph": ("rpg", ["decoder.name=graph"]),
     "sasrec": ("sasrec", ["model.name=sasrec"]),
 }
-SIZES = [
-    int(n)
-    for n in (os.environ.get("SIZES") or ("" if QUICK else "12000,100000,1000000")).split(",")
-    if n
-]
-ASKED = [
-    a
-    for a in (os.environ.get("ARMS") or ("rpg" if QUICK else ",".join(ARMS))).split(",")
-    if a != "none"
-]
+
+
+def words(name: str, default: str) -> list[str]:
+    """A list of the environment, `none` for an empty one."""
+    return [word for word in os.environ.get(name, default).split(",") if word != "none"]
+
+
+ASKED = words("ARMS", "rpg" if QUICK else ",".join(ARMS))
+SIZES = [int(n) for n in words("SIZES", "none" if QUICK else "12000,100000,1000000")]
 SERVER_CORE, LOAD_CORE = 0, 1
 HEAD = (
     f"{'arm':<12} {'callers':>7} {'served/s':>9} {'in proc./s':>10} {'share':>6} "
