@@ -1,8 +1,8 @@
 """Serving through the real Triton, beside the same batches without it and beside an echo.
 
     make bench-serve     DATA=folder with beauty2014/ (else a generated shop); QUICK=1: one arm
-                         WORK=folder for the runs (default build/bench/serve); SIZES=12000,1000000 or
-                         none; ARMS=rpg,graph,sasrec or none
+                         WORK=folder for the runs (default build/bench/serve);
+                         SIZES=12000,1000000 or none; ARMS=rpg,graph,sasrec or none
 
 Server (and the in-process arm, which is measured while no server runs) on core 0, the load
 generator on core 1. Closed loop: 1, 4, 16 and 64 callers, each asking anew when it was answered;
@@ -53,17 +53,17 @@ def words(name: str, default: str) -> list[str]:
 
 ASKED = words("ARMS", "rpg" if QUICK else ",".join(ARMS))
 SIZES = [int(n) for n in words("SIZES", "none" if QUICK else "12000,100000,1000000")]
-SERVER_CORE, LOAD_CORE = 0, 1
+CORES = sorted(os.sched_getaffinity(0))
+SERVER_CORE, LOAD_CORE = 0, 1  # places in it
 HEAD = (
     f"{'arm':<12} {'callers':>7} {'served/s':>9} {'in proc./s':>10} {'share':>6} "
     f"{'p50':>8} {'p95':>8} {'p99':>8} {'alone p50':>9}  ms"
 )
 
 
-def pin(core: int) -> None:
-    """This process and those that it starts, where there is more than one core."""
-    cores = sorted(os.sched_getaffinity(0)) if core < 0 else list(range(os.cpu_count() or 1))
-    os.sched_setaffinity(0, {cores[core % len(cores)]} if core >= 0 else set(cores))
+def pin(core: int | None) -> None:
+    """This process and those that it starts from now on, to one core or to all."""
+    os.sched_setaffinity(0, CORES if core is None else {CORES[core % len(CORES)]})
 
 
 def load(url: str, model: str, callers: int, asked: str) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def arm(
 def made_arm(name: str, data: Path | None) -> list[dict[str, Any]]:
     """An arm over a run's release: of real data, or of the generated shop."""
     run, settings = ARMS[name]
-    pin(-1)
+    pin(None)
     settings = [f"training.epochs={EPOCHS}", f"sasrec.training.epochs={EPOCHS}", *settings]
     settings += [f"data.path={data}"] if data else []
     workdir = WORK / f"{data.name if data else 'shop'}-{run}"
