@@ -3,177 +3,192 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tesserec.decoders.constraints import Constraints, pack_bits
+from tesserec.decoders.constraints import Constraints, bits_at, count_bits
 from tesserec.errors import RequestError, ServingError
-from tesserec.serving.catalogue import is_facet
 from tesserec.serving.explain import explain
+from tesserec.serving.jobs import Job, prepare
 from tesserec.serving.loaded import Loaded
 from tesserec.serving.lookup import Found
+from tesserec.serving.meter import MemoryMeter, Meter
+from tesserec.serving.reasons import reason
 from tesserec.serving.request import Request, Response, Rules
 
 log = logging.getLogger(__name__)
 MODEL, POPULAR = "model", "popular"
 
 
-@dataclass(frozen=True)
-class Job:
-    """One good request with everything that its answer needs."""
-
-    request: Request
-    history: list[str]  # item ids used, oldest first, all known to the release
-    ignored: list[str]  # item ids of the history that the release does not know
-    seen: set[str]
-    allowed: np.ndarray | None  # bool [N] of facets in the rules, or None
-    notes: tuple[str, ...]
-
-    @property
-    def denied(self) -> set[str]:
-        """Item ids (and facets) that this request must not show."""
-        rules = self.request.rules
-        return set(rules.deny) | (self.seen if rules.exclude_seen else set())
-
-
 def answer(
     loaded: Loaded,
     requests: Sequence[Request | RequestError],
     found: Mapping[str, Found],
+    *,
+    meter: Meter | None = None,
+    now_s: float | None = None,
 ) -> list[Response | RequestError | ServingError]:
     """One answer or error a request, in order; a fault of one never becomes another's.
 
     Args:
         found: what is known of each user that a request names.
+        meter: where the numbers go; None: nowhere.
+        now_s: unix seconds that rules about new items count from; None: the clock's.
     """
+    batch = _Batch(loaded, meter or MemoryMeter(), time.time() if now_s is None else now_s)
     answers: list[Response | RequestError | ServingError | Job] = []
     for request in requests:
-        answers.append(guarded(prepare, loaded, request, found))
+        answers.append(guarded(prepare, loaded, request, found, batch.cache))
     groups: dict[tuple[Any, ...], list[int]] = {}
     for place, job in enumerate(answers):
         if isinstance(job, Job):
-            groups.setdefault(_group_key(job), []).append(place)
+            groups.setdefault(_group_key(loaded, job), []).append(place)
     for places in groups.values():
         jobs = [answers[place] for place in places]
-        for place, response in zip(places, _answer_group(loaded, jobs), strict=True):
+        for place, response in zip(places, _answer_group(batch, jobs), strict=True):
             answers[place] = response
+    batch.count([one.item_ids for one in answers if isinstance(one, Response)])
     return answers  # pyright: ignore[reportReturnType]  # every Job was replaced above
 
 
-def prepare(
-    loaded: Loaded, request: Request | RequestError, found: Mapping[str, Found]
-) -> Job | RequestError:
-    """What one request needs, out of its user's features or its own history."""
-    if isinstance(request, RequestError):
-        return request
-    user = found.get(request.user_id)
-    row = user.row if user else None
-    notes = []
-    if user and user.outcome in ("late", "failed"):
-        notes.append("the feature store did not answer")
-    elif user and user.outcome == "unknown":
-        notes.append("unknown user")
-    if request.history:
-        wished = list(request.history)
-        notes.append("the request's history was used")
-    else:
-        wished = list(row.history) if row else []
-    known = loaded.catalogue.row_of
-    history = [item for item in wished if item in known]
-    ignored = [item for item in wished if item not in known]
-    if not history:
-        notes.append("no known item in the history: popular items")
-    seen = (set(row.seen) if row else set()) | set(wished)
-    allowed = _facet_mask(loaded, request.rules)
-    return Job(request, history, ignored, seen, allowed, tuple(notes))
+@dataclass(frozen=True)
+class _Batch:
+    """What all requests of a batch have in common."""
+
+    loaded: Loaded
+    meter: Meter
+    now_s: float
+
+    def cache(self, outcome: str) -> None:
+        self.meter.add("tesserec_cache_total", cache="rules", outcome=outcome)
+
+    def spent(self, stage: str, seconds: float) -> None:
+        self.meter.observe("tesserec_stage_seconds", seconds, stage=stage)
+
+    def count(self, answers: Sequence[Sequence[str]]) -> None:
+        """Add up how many of the items in answers are new."""
+        row_of = self.loaded.catalogue.row_of
+        rows = np.array([row_of[item] for ids in answers for item in ids], np.int64)
+        new = int(self.loaded.catalogue.new[rows].sum())
+        for kind, items in (("new", new), ("known", len(rows) - new)):
+            if items:
+                self.meter.add("tesserec_items_total", items, kind=kind)
 
 
-def _facet_mask(loaded: Loaded, rules: Rules) -> np.ndarray | None:
-    """bool [N] of what the facets in allow and deny leave over; None if there are none."""
-    catalogue = loaded.catalogue
-    mask = None
-    if rules.allow is not None and any(map(is_facet, rules.allow)):
-        mask = catalogue.select(rules.allow)
-    facets = [entry for entry in rules.deny if is_facet(entry)]
-    if facets:
-        denied = ~catalogue.select(facets)
-        mask = denied if mask is None else mask & denied
-    return mask
-
-
-def _group_key(job: Job) -> tuple[Any, ...]:
+def _group_key(loaded: Loaded, job: Job) -> tuple[Any, ...]:
     """Jobs with equal keys are decoded together: what constraints share, and how they answer."""
     rules = job.request.rules
-    facets = None
-    if job.allowed is not None:
-        facets = (rules.allow, tuple(entry for entry in rules.deny if is_facet(entry)))
-    sparse = rules.allow is not None and job.allowed is None
-    # A quota moves items, so its first k of 2k aren't its k; all other rankings are prefixes.
-    k = job.request.k if rules.quota_new else 0
-    return bool(job.history), facets, sparse, rules.quota_new, rules.diversity, k
+    # A quota moves items, so its first k of 2k aren't its k; most other rankings are prefixes.
+    k = job.request.k if rules.quota_new or not loaded.recommender.prefixes else 0
+    quota = rules.quota_new, rules.quota_days
+    return bool(job.history), job.shared, job.by_list, quota, rules.diversity, k
 
 
-def _answer_group(loaded: Loaded, jobs: Sequence[Any]) -> list[Response | ServingError]:
+def _answer_group(batch: _Batch, jobs: Sequence[Any]) -> list[Response | ServingError]:
     """Decode jobs together; if that fails, each alone, so that one of them fails for itself."""
     try:
-        return _decode(loaded, jobs)
+        return _decode(batch, jobs)
     except Exception as error:
         if len(jobs) > 1:
-            return [_answer_group(loaded, [job])[0] for job in jobs]
+            return [_answer_group(batch, [job])[0] for job in jobs]
         log.exception("a request failed")
         return [ServingError(f"internal error: {type(error).__name__}: {error}")]
 
 
-def _decode(loaded: Loaded, jobs: Sequence[Job]) -> list[Response | ServingError]:
-    recommender, total = loaded.recommender, len(loaded.catalogue.row_of)
+def _decode(batch: _Batch, jobs: Sequence[Job]) -> list[Response | ServingError]:
+    recommender, total = batch.loaded.recommender, len(batch.loaded.catalogue.row_of)
     k = min(max(job.request.k for job in jobs), total)
+    constraints = _constraints(batch, jobs)
     if jobs[0].history:
-        constraints = _constraints(loaded, jobs)
-        ids, scores = recommender.recommend([job.history for job in jobs], k, constraints)
+        histories = [job.history for job in jobs]
+        ids, scores = recommender.recommend(histories, k, constraints, spent=batch.spent)
         found = list(zip(ids, scores, strict=True))
     else:
-        found = [recommender.popular(k, _constraints(loaded, [job])) for job in jobs]
+        each = [constraints.of([place]) for place in range(len(jobs))]
+        found = [recommender.popular(k, one) for one in each]
     return [
-        _response(loaded, job, list(ids), np.asarray(scores, np.float32))
+        _response(batch, job, list(ids), np.asarray(scores, np.float32))
         for job, (ids, scores) in zip(jobs, found, strict=True)
     ]
 
 
-def _constraints(loaded: Loaded, jobs: Sequence[Job]) -> Constraints:
+def _constraints(batch: _Batch, jobs: Sequence[Job]) -> Constraints:
     """The constraints of a group: shared bits, and rows of each job."""
-    catalogue, first = loaded.catalogue, jobs[0]
+    loaded, catalogue, first = batch.loaded, batch.loaded.catalogue, jobs[0]
     rules = first.request.rules
-    sparse_allow = rules.allow is not None and first.allowed is None
+    allowed = _both(loaded.shown_bits, first.allowed)
+    allow = None
+    if first.by_list:
+        allow = [catalogue.rows(job.request.rules.allow or ()) for job in jobs]
+    _observe_shares(batch, jobs, allowed, allow)
+    quota = None
+    if rules.quota_new:
+        new = catalogue.new_mask(rules.quota_days, batch.now_s, batch.cache)
+        quota = new, rules.quota_new
     return Constraints(
-        allowed=loaded.shown_bits
-        if first.allowed is None
-        else pack_bits(loaded.shown & first.allowed),
+        allowed=allowed,
         deny=[catalogue.rows(job.denied) for job in jobs],
-        allow=[catalogue.rows(job.request.rules.allow or ()) for job in jobs]
-        if sparse_allow
-        else None,
-        quota=(catalogue.new_bits, rules.quota_new) if rules.quota_new else None,
+        allow=allow,
+        quota=quota,
         cap=(catalogue.groups, rules.diversity) if rules.diversity else None,
+        seeds=[job.request.rules.seed for job in jobs],
     )
 
 
-def _response(loaded: Loaded, job: Job, ids: list[str], scores: np.ndarray) -> Response:
-    k = job.request.k
+def _both(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
+    if first is None or second is None:
+        return first if second is None else second
+    return first & second
+
+
+def _observe_shares(
+    batch: _Batch,
+    jobs: Sequence[Job],
+    allowed: np.ndarray | None,
+    allow: Sequence[np.ndarray] | None,
+) -> None:
+    """How much of the catalogue masks and lists leave each job; single denied items count in."""
+    total = len(batch.loaded.catalogue.row_of)
+    open_ = total if allowed is None else count_bits(allowed)
+    for place in range(len(jobs)):
+        items = open_ if allow is None else len(allow[place])
+        batch.meter.observe("tesserec_allowed_share", items / total)
+
+
+def _response(batch: _Batch, job: Job, ids: list[str], scores: np.ndarray) -> Response:
+    k, rules = job.request.k, job.request.rules
     ids, scores = ids[:k], scores[:k]
-    notes = list(job.notes)
+    shortages = []
     if len(ids) < k:
-        notes.append(f"{len(ids)} of {k} items: the rules and the catalogue allow no more")
-    quota = job.request.rules.quota_new
-    if quota:
-        new = int(loaded.catalogue.new[loaded.catalogue.rows(ids)].sum())
-        if new < quota:
-            notes.append(f"{new} of {quota} new items: there are no more")
-    told = explain(loaded, job, ids) if job.request.rules.explain else ""
+        shortages.append(reason(_shortage(batch.loaded, job), found=len(ids), wanted=k))
+    if rules.quota_new:
+        new = _new_among(batch, rules, ids)
+        if new < rules.quota_new:
+            shortages.append(reason("no_new_items", found=new, wanted=rules.quota_new))
+    told = explain(batch.loaded, job, ids) if rules.explain else ""
     source = MODEL if job.history else POPULAR
-    return Response(ids, scores, loaded.release_id, source, "; ".join(notes), told)
+    notes = "; ".join([*shortages, *job.notes])
+    return Response(ids, scores, batch.loaded.release_id, source, notes, told)
+
+
+def _shortage(loaded: Loaded, job: Job) -> str:
+    """The code for fewer than k items: did rules leave too few, or wasn't there enough anyway?"""
+    rules = job.request.rules
+    there = int(loaded.shown.sum())
+    if rules.exclude_seen:
+        there -= int(loaded.shown[loaded.catalogue.rows(job.seen)].sum())
+    ruled = rules.allow is not None or rules.deny or rules.diversity
+    return "rules_exhausted" if ruled and there >= job.request.k else "catalogue_exhausted"
+
+
+def _new_among(batch: _Batch, rules: Rules, ids: Sequence[str]) -> int:
+    catalogue = batch.loaded.catalogue
+    new = catalogue.new_mask(rules.quota_days, batch.now_s)
+    return int(bits_at(new, catalogue.rows(ids)).sum())
 
 
 def guarded(function: Any, *arguments: Any) -> Any:

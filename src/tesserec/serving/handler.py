@@ -88,7 +88,7 @@ class Handler:
         users = [r.user_id for r in requests if isinstance(r, Request) and r.user_id]
         found = self._lookup.find(loaded.reader, users)
         self._meter.observe("tesserec_stage_seconds", time.perf_counter() - began, stage="features")
-        answers = answer(loaded, requests, found)
+        answers = answer(loaded, requests, found, meter=self._meter)
         self._meter.observe("tesserec_stage_seconds", time.perf_counter() - began, stage="total")
         self._count(answers)
         return answers

@@ -14,6 +14,7 @@ from tesserec.errors import RequestError
 MAX_K = 1000
 MAX_HISTORY = 1000
 MAX_RULE_ENTRIES = 10_000
+MAX_DAYS = 36_500
 RULES = ("exclude_seen", "allow", "deny", "quota_new", "diversity", "explain", "seed")
 
 
@@ -22,12 +23,13 @@ class Rules:
     """The business rules of one request; the defaults are those of an empty `rules`."""
 
     exclude_seen: bool = True
-    allow: tuple[str, ...] | None = None  # only these item ids or facets (`brand:X`, `category:X`)
+    allow: tuple[str, ...] | None = None  # only these item ids, or what facets match
     deny: tuple[str, ...] = ()
-    quota_new: int = 0  # at least so many items that the tokenizer was not trained on
+    quota_new: int = 0  # at least so many new items
+    quota_days: int = 0  # new: listed so many days ago or later; 0: the model wasn't trained on it
     diversity: int = 0  # at most so many items of one leaf category; 0: no limit
     explain: bool = False
-    seed: int | None = None  # for decoders that draw; the exhaustive one never does
+    seed: int | None = None  # for the order of equal scores; None: by row
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,13 @@ def parse_rules(text: str) -> Rules:
     for name in tree:
         if name not in RULES:
             raise RequestError(f"unknown rule '{name}'; there are {', '.join(RULES)}")
+    quota_new, quota_days = _quota(tree.get("quota_new"))
     return Rules(
         exclude_seen=_flag(tree, "exclude_seen", True),
-        allow=_ids(tree, "allow"),
+        allow=_allowed(tree),
         deny=_ids(tree, "deny") or (),
-        quota_new=_count(tree, "quota_new"),
+        quota_new=quota_new,
+        quota_days=quota_days,
         diversity=_count(tree, "diversity"),
         explain=_flag(tree, "explain", False),
         seed=_count(tree, "seed") if tree.get("seed") is not None else None,
@@ -113,6 +117,29 @@ def _flag(tree: dict[str, Any], name: str, default: bool) -> bool:
     if not isinstance(value, bool):
         raise RequestError(f"rule {name} is {value!r}; use true or false")
     return value
+
+
+def _quota(value: Any) -> tuple[int, int]:
+    """(items, days) of a number, or of an object with both."""
+    if not isinstance(value, dict):
+        return _count({"quota_new": value}, "quota_new"), 0
+    for name in value:
+        if name not in ("items", "days"):
+            raise RequestError(f"rule quota_new has '{name}'; there are items, days")
+    items, days = (_count({name: value.get(name)}, name) for name in ("items", "days"))
+    if not items or not 1 <= days <= MAX_DAYS:
+        raise RequestError(
+            f"rule quota_new asks for {items} items of {days} days; "
+            f"use items and days from 1, days up to {MAX_DAYS}"
+        )
+    return items, days
+
+
+def _allowed(tree: dict[str, Any]) -> tuple[str, ...] | None:
+    entries = _ids(tree, "allow")
+    if entries == ():
+        raise RequestError("rule allow is empty: it would allow nothing; leave it out for all")
+    return entries
 
 
 def _count(tree: dict[str, Any], name: str) -> int:

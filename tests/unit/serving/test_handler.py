@@ -118,7 +118,7 @@ def test_allow_and_deny(handler: Handler) -> None:
     some = one(handler, history=["I001"], k=10, rules={"allow": ["I002", "I003", "I001", "no"]})
     assert set(some.item_ids) == {"I002", "I003"}  # I001 was seen
     assert "2 of 10 items" in some.reason
-    none = one(handler, history=["I001"], k=10, rules={"allow": []})
+    none = one(handler, history=["I001"], k=10, rules={"allow": ["I001"]})
     assert none.item_ids == [] and none.scores.shape == (0,)
     brand = one(handler, history=["I000"], k=60, rules={"allow": ["brand:B1", "I002"]})
     assert set(brand.item_ids) == {item_id(r) for r in range(1, ITEMS, 5) if r != 11} | {"I002"}
@@ -126,8 +126,9 @@ def test_allow_and_deny(handler: Handler) -> None:
     both = one(handler, history=["I000"], k=60, rules=rules)
     left = {item_id(r) for r in range(1, ITEMS, 5) if r % 6 != 1} - {UNAVAILABLE, "I016"}
     assert set(both.item_ids) == left
-    answer = handler.recommend([make_request("U1", rules='{"allow": ["brand:none"]}')])[0]
-    assert isinstance(answer, RequestError) and "brand:none" in str(answer)
+    for entry, part in (("brand:none", "brand:none"), ("I999", "none of which release")):
+        answer = handler.recommend([make_request("U1", rules=json.dumps({"allow": [entry]}))])[0]
+        assert isinstance(answer, RequestError) and part in str(answer)
 
 
 def test_quota_and_diversity(handler: Handler) -> None:
@@ -178,10 +179,10 @@ def test_a_failure_in_decoding_hits_one_request(
     recommender = handler.manager.current.recommender
     real = recommender.recommend
 
-    def poisoned(histories: list[list[str]], *rest: object) -> object:
+    def poisoned(histories: list[list[str]], *rest: object, **options: object) -> object:
         if ["I013"] in histories:
             raise RuntimeError("poison")
-        return real(histories, *rest)
+        return real(histories, *rest, **options)
 
     monkeypatch.setattr(recommender, "recommend", poisoned)
     good, bad, other = handler.recommend(

@@ -53,7 +53,8 @@ def test_all_rules() -> None:
         explain=True,
         seed=7,
     )
-    assert parse_rules('{"allow": []}').allow == ()
+    days = parse_rules('{"quota_new": {"items": 2, "days": 7}}')
+    assert days == Rules(quota_new=2, quota_days=7)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,11 @@ def test_all_rules() -> None:
         ('{"allow": [1]}', "allow is not a list"),
         ('{"quota_new": -1}', "quota_new is -1"),
         ('{"quota_new": 1.5}', "quota_new is 1.5"),
+        ('{"quota_new": {"items": 2}}', "2 items of 0 days"),
+        ('{"quota_new": {"items": 2, "days": 36501}}', "of 36501 days"),
+        ('{"quota_new": {"items": 2, "days": 0.5}}', "days is 0.5"),
+        ('{"quota_new": {"items": 2, "hours": 1}}', "'hours'; there are items, days"),
+        ('{"allow": []}', "allow is empty"),
         ('{"diversity": true}', "diversity is True"),
         ('{"seed": NaN}', "NaN"),
         ('{"quota_new": Infinity}', "Infinity"),

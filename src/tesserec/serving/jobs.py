@@ -1,0 +1,102 @@
+"""One request with all that its answer needs: history, what was seen, masks of its rules."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from tesserec.errors import RequestError
+from tesserec.serving.facets import FacetRule, facet_rule
+from tesserec.serving.loaded import Loaded
+from tesserec.serving.lookup import Found
+from tesserec.serving.masks import Told
+from tesserec.serving.reasons import reason
+from tesserec.serving.request import Request, Rules
+
+
+@dataclass(frozen=True)
+class Job:
+    """One good request with everything that its answer needs."""
+
+    request: Request
+    history: list[str]  # item ids used, oldest first, all known to the release
+    ignored: list[str]  # item ids of the history that the release does not know
+    seen: set[str]
+    allowed: np.ndarray | None  # packed bits of what facets in the rules leave, or None
+    notes: tuple[str, ...]
+    shared: Hashable = None  # equal for jobs with an equal `allowed`
+
+    @property
+    def denied(self) -> set[str]:
+        """Item ids (and facets) that this request must not show."""
+        rules = self.request.rules
+        return set(rules.deny) | (self.seen if rules.exclude_seen else set())
+
+    @property
+    def by_list(self) -> bool:
+        """Whether what is allowed is a list of items, and no mask."""
+        return self.request.rules.allow is not None and self.allowed is None
+
+
+def prepare(
+    loaded: Loaded,
+    request: Request | RequestError,
+    found: Mapping[str, Found],
+    told: Told | None = None,
+) -> Job | RequestError:
+    """What one request needs, out of its user's features or its own history.
+
+    `told` hears whether the mask of its rules was in the cache: hit or miss.
+
+    Raises:
+        RequestError: rules that name no facet or no item that there is.
+    """
+    if isinstance(request, RequestError):
+        return request
+    user = found.get(request.user_id)
+    row = user.row if user else None
+    notes = []
+    if user and user.outcome in ("late", "failed"):
+        notes.append(reason("features_missing"))
+    elif user and user.outcome == "unknown":
+        notes.append(reason("unknown_user"))
+    if request.history:
+        wished = list(request.history)
+        notes.append(reason("history_used"))
+    else:
+        wished = list(row.history) if row else []
+    known = loaded.catalogue.row_of
+    history = [item for item in wished if item in known]
+    ignored = [item for item in wished if item not in known]
+    if not history:
+        notes.append(reason("no_history"))
+    seen = (set(row.seen) if row else set()) | set(wished)
+    allowed, shared = _mask(loaded, request.rules, told)
+    return Job(request, history, ignored, seen, allowed, tuple(notes), shared)
+
+
+def _mask(loaded: Loaded, rules: Rules, told: Told | None) -> tuple[np.ndarray | None, Hashable]:
+    """Packed bits of what allow and deny leave by facets, and what equal ones have in common.
+
+    (None, None) without facets. Item ids beside facets in `allow` come on top of what they match.
+    """
+    catalogue = loaded.catalogue
+    rule = facet_rule(rules.allow, rules.deny, catalogue.row_of)
+    listed = catalogue.rows(rules.allow or ())
+    by_facet = rule is not None and rule.allow is not None
+    if rules.allow is not None and not by_facet and not len(listed):
+        raise RequestError(
+            f"rule allow names {len(rules.allow)} items, none of which release "
+            f"{loaded.release_id} has: it would allow nothing"
+        )
+    if rule is None:
+        return None, None
+    if not by_facet or not len(listed):
+        return catalogue.mask(rule, told), rule
+    bits = catalogue.mask(FacetRule(rule.allow, frozenset()), told).copy()
+    np.bitwise_or.at(bits, listed >> 3, np.uint8(1) << (listed & 7).astype(np.uint8))
+    if rule.deny:
+        bits &= catalogue.mask(FacetRule(None, rule.deny), told)
+    return bits, (rule, listed.tobytes())

@@ -1,0 +1,27 @@
+"""Why an answer is short, degraded or made of something else: codes for machines, then words.
+
+The output `reason` is `code: words`, several joined by `; `; a shortage comes first.
+"""
+
+from __future__ import annotations
+
+# The codes are part of the contract (docs/rules.md); the words are for people and may change.
+REASONS = {
+    "rules_exhausted": "{found} of {wanted} items: the rules allow no more",
+    "catalogue_exhausted": "{found} of {wanted} items: no more are there to be shown",
+    "no_new_items": "{found} of {wanted} new items: no more are there to be shown",
+    "features_missing": "the feature store did not answer",
+    "unknown_user": "unknown user",
+    "history_used": "the request's history was used",
+    "no_history": "no known item in the history: popular items",
+}
+
+
+def reason(code: str, **numbers: int) -> str:
+    """One part of the output `reason`."""
+    return f"{code}: {REASONS[code].format(**numbers)}"
+
+
+def codes_of(text: str) -> list[str]:
+    """The codes of an answer's `reason`, in its order."""
+    return [part.partition(":")[0] for part in text.split("; ") if part]
