@@ -369,6 +369,11 @@ def _check_codes(shape: Shape, codes: np.ndarray) -> None:
             f"the code table has shape {list(codes.shape)}, the model was made for {shape.digits} "
             "digits; use the code table of the same release"
         )
+    if len(codes) < shape.id_vectors:
+        raise ArtifactError(
+            f"the code table has {len(codes)} items, the model was trained with "
+            f"{shape.id_vectors}; use the code table of the same release"
+        )
     if codes.size and int(codes.max()) >= shape.codebook_size:
         raise ArtifactError(
             f"the code table holds code {int(codes.max())}, the model knows {shape.codebook_size} "

@@ -256,6 +256,9 @@ def test_load_refuses_other_codes_and_damaged_files(
         RPG.load(tmp_path, np.zeros((4, DIGITS + 1), dtype=np.uint8))
     with pytest.raises(ArtifactError, match="code 200"):
         RPG.load(tmp_path, np.full((4, DIGITS), 200, dtype=np.uint8))
+    with_own_vectors(rng).save(tmp_path / "own")
+    with pytest.raises(ArtifactError, match=f"4 items, the model was trained with {ITEMS}"):
+        RPG.load(tmp_path / "own", np.zeros((4, DIGITS), dtype=np.uint8))
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-40])
     with pytest.raises(ArtifactError, match="no readable RPG model"):
