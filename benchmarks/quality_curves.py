@@ -27,7 +27,8 @@ FIGURES = FOLDER / "quality.json"
 MODEL = "rpg"
 mpl.use("svg")
 # no dates and no random ids: equal figures give equal files
-mpl.rcParams.update({"svg.hashsalt": "quality", "font.size": 9, "axes.grid": True})
+mpl.rcParams.update({"svg.hashsalt": "quality", "svg.fonttype": "none"})
+mpl.rcParams.update({"font.size": 9, "axes.grid": True})
 
 
 def add(figures: dict[str, Any], name: str, workdir: Path) -> None:
