@@ -27,17 +27,13 @@ class Job:
     allowed: np.ndarray | None  # packed bits of what facets in the rules leave, or None
     notes: tuple[str, ...]
     shared: Hashable = None  # equal for jobs with an equal `allowed`
+    by_list: bool = False  # `allow` names items alone: they are listed, not in `allowed`
 
     @property
     def denied(self) -> set[str]:
         """Item ids (and facets) that this request must not show."""
         rules = self.request.rules
         return set(rules.deny) | (self.seen if rules.exclude_seen else set())
-
-    @property
-    def by_list(self) -> bool:
-        """Whether what is allowed is a list of items, and no mask."""
-        return self.request.rules.allow is not None and self.allowed is None
 
 
 def prepare(
@@ -73,30 +69,33 @@ def prepare(
     if not history:
         notes.append(reason("no_history"))
     seen = (set(row.seen) if row else set()) | set(wished)
-    allowed, shared = _mask(loaded, request.rules, told)
-    return Job(request, history, ignored, seen, allowed, tuple(notes), shared)
+    mask = _mask(loaded, request.rules, told)
+    return Job(request, history, ignored, seen, mask[0], tuple(notes), *mask[1:])
 
 
-def _mask(loaded: Loaded, rules: Rules, told: Told | None) -> tuple[np.ndarray | None, Hashable]:
-    """Packed bits of what allow and deny leave by facets, and what equal ones have in common.
+def _mask(
+    loaded: Loaded, rules: Rules, told: Told | None
+) -> tuple[np.ndarray | None, Hashable, bool]:
+    """`allowed`, `shared` and `by_list` of a job.
 
-    (None, None) without facets. Item ids beside facets in `allow` come on top of what they match.
+    Item ids beside facets in `allow` come on top of what the facets match.
     """
     catalogue = loaded.catalogue
     rule = facet_rule(rules.allow, rules.deny, catalogue.row_of)
     listed = catalogue.rows(rules.allow or ())
     by_facet = rule is not None and rule.allow is not None
-    if rules.allow is not None and not by_facet and not len(listed):
+    by_list = rules.allow is not None and not by_facet
+    if by_list and rules.allow is not None and not len(listed):
         raise RequestError(
             f"rule allow names {len(rules.allow)} items, none of which release "
             f"{loaded.release_id} has: it would allow nothing"
         )
     if rule is None:
-        return None, None
-    if not by_facet or not len(listed):
-        return catalogue.mask(rule, told), rule
+        return None, None, by_list
+    if by_list or not len(listed):
+        return catalogue.mask(rule, told), rule, by_list
     bits = catalogue.mask(FacetRule(rule.allow, frozenset()), told).copy()
     np.bitwise_or.at(bits, listed >> 3, np.uint8(1) << (listed & 7).astype(np.uint8))
     if rule.deny:
         bits &= catalogue.mask(FacetRule(None, rule.deny), told)
-    return bits, (rule, listed.tobytes())
+    return bits, (rule, listed.tobytes()), False

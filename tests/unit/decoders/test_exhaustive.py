@@ -15,6 +15,7 @@ from tesserec.decoders.ranking import top_k
 from tesserec.decoders.scorers import CodeScorer, VectorScorer
 from tesserec.errors import TesserecError
 from tesserec.models.rpg import RPG, Shape
+from tests.fakes.brute import chosen_by_hand, tie_key
 
 CODES = 4
 
@@ -71,51 +72,12 @@ def candidates(scores: np.ndarray, user: int, rules: Constraints) -> list[int]:
     return sorted(open_rows, key=lambda row: (-scores[user, row], tie_key(seed, row)))
 
 
-def tie_key(seed: int | None, row: int) -> int:
-    """What orders equal scores, in whole numbers of Python."""
-    if seed is None:
-        return row
-    x, wide = seed << 32 | row, 2**64
-    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 % wide
-    x = (x ^ x >> 27) * 0x94D049BB133111EB % wide
-    return x ^ x >> 31
-
-
-def capped(order: list[int], rules: Constraints, taken: list[int], limit: int) -> list[int]:
-    """Greedy down the list under the cap, after those already taken."""
-    group, cap = rules.cap if rules.cap is not None else (None, 0)
-    chosen = list(taken)
-    for row in order:
-        if len(chosen) == limit:
-            break
-        full = (
-            group is not None
-            and group[row] >= 0
-            and sum(group[c] == group[row] for c in chosen) >= cap
-        )
-        if row not in chosen and not full:
-            chosen.append(row)
-    return chosen
-
-
 def brute_force(scores: np.ndarray, user: int, k: int, rules: Constraints) -> list[int]:
-    """The rules of decoders/constraints.py, told another way: over whole lists, no early stop."""
     order = candidates(scores, user, rules)
-    if rules.quota is None:
-        return capped(order, rules, [], k)
-    bits, need = rules.quota
-    member = unpack_bits(bits, 0, scores.shape[1])
-    need = min(need, k)
-    chosen: list[int] = []
-    for row in order:
-        free = k - len(chosen)
-        missing = max(need - sum(bool(member[c]) for c in chosen), 0)
-        if free > 0 and (member[row] or free > missing):
-            chosen = capped([row], rules, chosen, k)
-    if sum(bool(member[c]) for c in chosen) < need:
-        chosen = capped([r for r in order if member[r]], rules, [], need)
-    chosen = capped(order, rules, chosen, k)
-    return sorted(chosen, key=order.index)
+    member, need = None, 0
+    if rules.quota is not None:
+        member, need = unpack_bits(rules.quota[0], 0, scores.shape[1]), rules.quota[1]
+    return chosen_by_hand(order, k, member, need, *(rules.cap or (None, 0)))
 
 
 @settings(max_examples=300, deadline=None)
