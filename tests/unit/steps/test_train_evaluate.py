@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tesserec.errors import DataError
+from tesserec.models.rpg import RPG
+from tesserec.recommender import Recommender
 from tesserec.steps import evaluate, train
-from tests.fakes.walks import USERS, config, shop
+from tesserec.steps.catalogue import read_catalogue
+from tests.fakes.walks import ITEMS, USERS, config, shop
 
 
 def test_train_and_evaluate(tmp_path: Path) -> None:
@@ -45,6 +49,27 @@ def test_train_and_evaluate(tmp_path: Path) -> None:
         assert not shown & {h["item_id"] for h in example["history"]}
     titles = {r["item_id"]: r["title"] for e in examples for r in e["recommendations"]}
     assert all(t == (f"Title {i[1:]}" if i != "i0" else "i0") for i, t in titles.items())
+
+
+def test_a_model_with_vectors_of_items_outlives_the_growth_of_its_catalogue(tmp_path: Path) -> None:
+    codes, features = shop(tmp_path)
+    settings = config(epochs=4)
+    settings = replace(settings, model=replace(settings.model, id_vectors=True))
+    model = train.run(tmp_path, settings, codes, features)
+    assert model.key != train.run(tmp_path, config(epochs=4), codes, features).key
+    items = read_catalogue(settings, codes, features)
+    trained = train.read_model("rpg", model, items)
+    assert trained.shape.id_vectors == ITEMS and bool(trained.ids.any())
+    assert items.codes is not None
+    grown = np.concatenate([items.codes, items.codes[:2]])
+    more = Recommender.of_parts(RPG.load(model.path, grown), grown, [*items.ids, "new 0", "new 1"])
+    whole = Recommender.of_parts(trained, items.codes, items.ids)
+    for asked in (["i4", "i7"], ["i4", "i1", "i2"]):
+        (before,), (after,) = whole.recommend([asked], 40)[0], more.recommend([asked], 42)[0]
+        assert [i for i in after if not i.startswith("new")] == before
+        assert abs(after.index("new 1") - after.index("i1")) <= 2  # of equal codes
+    [answer], _ = more.recommend([["new 0"]], 3)
+    assert len(answer) == 3
 
 
 def test_equal_inputs_give_equal_contents_and_are_made_once(tmp_path: Path) -> None:
