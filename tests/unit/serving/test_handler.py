@@ -14,6 +14,8 @@ from tesserec.recommender import Recommender
 from tesserec.release import promoted, release_folder
 from tesserec.serving.handler import Handler
 from tesserec.serving.manager import Manager
+from tesserec.serving.meter import MemoryMeter
+from tesserec.serving.reasons import REASONS, codes_of
 from tesserec.serving.rehearsal import Ranking, difference, offline_rankings
 from tesserec.serving.request import Request, Response, make_request
 from tests.fakes.release import ITEMS, FakeReader, fake_row, item_id
@@ -133,6 +135,11 @@ def test_allow_and_deny(handler: Handler) -> None:
 
 def test_quota_and_diversity(handler: Handler) -> None:
     new = {item_id(row) for row in range(50, ITEMS)}
+    for quota in (4, {"items": 4, "days": 36_500}):  # all items are listed in 1970
+        assert one(handler, user_id="U5", k=6, rules={"quota_new": quota}).reason == ""
+    lately = one(handler, user_id="U5", k=6, rules={"quota_new": {"items": 4, "days": 30}})
+    assert lately.item_ids == one(handler, user_id="U5", k=6).item_ids
+    assert codes_of(lately.reason) == ["no_new_items"] and "0 of 4" in lately.reason
     answer = one(handler, user_id="U5", k=6, rules={"quota_new": 4})
     assert len(set(answer.item_ids) & new) >= 4 and len(answer.item_ids) == 6
     short = one(handler, history=["I000"], k=20, rules={"quota_new": 3, "allow": ["I001", "I055"]})
@@ -140,6 +147,95 @@ def test_quota_and_diversity(handler: Handler) -> None:
     spread = one(handler, user_id="U5", k=60, rules={"diversity": 1})
     groups = [int(item[1:]) % 6 for item in spread.item_ids if item != "I007"]
     assert sorted(groups) == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("request_", "codes"),
+    [
+        ({"user_id": "U5", "k": 3}, []),
+        ({"user_id": "U5", "k": 60}, ["catalogue_exhausted"]),
+        ({"user_id": "U5", "k": 60, "rules": {"deny": ["I002"]}}, ["catalogue_exhausted"]),
+        ({"user_id": "U5", "k": 20, "rules": {"allow": ["brand:B1"]}}, ["rules_exhausted"]),
+        ({"user_id": "U5", "k": 3, "rules": {"allow": ["price>1e9"]}}, ["rules_exhausted"]),
+        ({"user_id": "U5", "k": 20, "rules": {"diversity": 1}}, ["rules_exhausted"]),
+        (
+            {"history": ["I001"], "rules": {"allow": ["I002"], "quota_new": 1}},
+            ["rules_exhausted", "no_new_items", "history_used"],
+        ),
+        ({"user_id": "U500"}, ["unknown_user", "no_history"]),
+        ({"history": ["no"], "rules": {"seed": 1}}, ["history_used", "no_history"]),
+    ],
+)
+def test_reasons_begin_with_codes(
+    handler: Handler, request_: dict[str, object], codes: list[str]
+) -> None:
+    answer = one(handler, **request_)
+    assert codes_of(answer.reason) == codes
+    assert set(codes) <= set(REASONS)
+
+
+def test_a_seed_changes_nothing_where_nothing_is_equal(handler: Handler) -> None:
+    """All items differ in popularity here."""
+    plain, drawn = (one(handler, k=20, rules=rules) for rules in ({}, {"seed": 3}))
+    assert plain.item_ids == drawn.item_ids
+
+
+def test_what_rules_do_is_counted(shop: Path) -> None:
+    meter = MemoryMeter()
+    handler = Handler(shop, manager=Manager(shop, reader=lambda _: FakeReader()), meter=meter)
+    texts = [
+        '{"allow": ["brand:B1"]}',
+        '{"allow": ["brand:B1"], "seed": 1}',
+        "",
+        '{"allow": ["I1"]}',
+    ]
+    answers = handler.recommend(
+        [make_request(f"U{n}", (), 5, text) for n, text in enumerate(texts)]
+    )
+    hits, misses = (meter.values["tesserec_cache_total", "rules", o] for o in ("hit", "miss"))
+    assert (hits, misses) == (1, 1)
+    assert meter.values["tesserec_allowed_share",] == 3, "the fourth is refused"
+    items = [item for one in answers[:3] for item in one.item_ids]  # pyright: ignore
+    new = sum(int(item[1:]) >= 50 for item in items)
+    assert meter.values["tesserec_items_total", "new"] == new
+    assert meter.values["tesserec_items_total", "known"] == len(items) - new
+    stages = {key[1] for key in meter.values if key[0] == "tesserec_stage_seconds"}
+    assert stages == {"features", "model", "decode", "total"}
+
+
+def test_masks_outlive_withdrawals_and_items_dont(shop: Path) -> None:
+    manager = Manager(shop, reader=lambda _: FakeReader())
+    handler = Handler(shop, manager=manager)
+    rules = {"allow": ["brand:B1"]}
+    first = one(handler, user_id="U5", rules=rules).item_ids[0]
+    kept = manager.current.catalogue.masks
+    manager.current = manager.current.withdraw(frozenset([first]))
+    assert first not in one(handler, user_id="U5", rules=rules).item_ids
+    assert manager.current.catalogue.masks is kept
+    manager.current = manager.current.withdraw(frozenset())
+    assert one(handler, user_id="U5", rules=rules).item_ids[0] == first
+
+
+def test_explain_names_the_items_that_share_most_digits(handler: Handler) -> None:
+    """By hand: all pairs of the answer and the history, digit by digit."""
+    history = [item_id(row) for row in (1, 2, 30, 41, 2, 17, 55, 8)]
+    answer = one(handler, history=history, k=30, rules={"explain": True})
+    codes = handler.manager.current.recommender.codes.tolist()
+    found = 0
+    for item in json.loads(answer.explain)["items"]:
+        own = codes[int(item["item_id"][1:])]
+        expected = []
+        for other in dict.fromkeys(history[::-1]):  # of equals the latest
+            digits = [d for d in range(4) if codes[int(other[1:])][d] == own[d]]
+            title = f"Title {int(other[1:])} – ü"
+            one_ = {"item_id": other, "title": title, "shared": len(digits), "digits": digits}
+            expected += [one_] if digits else []
+        expected.sort(key=lambda one: -one["shared"])
+        assert item["because"] == expected[:3]
+        found += len(expected)
+    assert found > 20
+    popular = one(handler, k=2, rules={"explain": True})
+    assert [item["because"] for item in json.loads(popular.explain)["items"]] == [[], []]
 
 
 def test_explain_shows_titles_and_codes(handler: Handler) -> None:

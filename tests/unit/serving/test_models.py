@@ -58,8 +58,12 @@ def test_served_equals_offline_in_any_batch(folder: Path) -> None:
             assert difference(ranking, expected) is None, user
     (told,) = handler.recommend([make_request("U5", k=3, rules='{"explain": true}')])
     assert isinstance(told, Response)
-    codes = [item["sid"] for item in json.loads(told.explain)["items"]]
-    assert codes == [None] * 3 if "sasrec" in folder.parts[-3] else all(map(len, codes))
+    items = json.loads(told.explain)["items"]
+    codes = [item["sid"] for item in items]
+    if "sasrec" in folder.parts[-3]:
+        assert codes == [item["because"] for item in items] == [None] * 3
+    else:
+        assert all(map(len, codes)) and all(isinstance(i["because"], list) for i in items)
 
 
 def test_new_items_can_be_asked_for(folder: Path) -> None:

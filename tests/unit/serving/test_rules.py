@@ -40,12 +40,13 @@ ARMS = ("exhaustive", "scan", "graph", "sasrec", "fusion")
 
 def random_items(items: int, rng: np.random.Generator, names: pa.Table | None = None) -> pa.Table:
     """Items with every kind of fact, and with gaps; `names` gives item_id, brand and categories."""
-    if names is None:
+    table = names
+    if table is None:
         paths = [
             [[], None, [f"A > B{n % 7}"], [f"A > B{n % 5} > C", f"D{n % 3}"]][n % 4]
             for n in rng.integers(0, 1000, items).tolist()
         ]
-        names = pa.table(
+        table = pa.table(
             {
                 "item_id": [f"I{row}" for row in range(items)],
                 "brand": pa.array([f"B{n}" if n else None for n in rng.integers(0, 9, items)]),
@@ -61,12 +62,12 @@ def random_items(items: int, rng: np.random.Generator, names: pa.Table | None = 
         "listed_at": some(NOW_S - rng.integers(0, 600 * DAY_S, items), 0.9),
         "available": some(rng.random(items) > 0.05, 0.5),
         "trained": pa.array(rng.random(items) < 0.9),
-        "title": names["item_id"],
+        "title": table["item_id"],
         "count_30d": pa.array(rng.integers(0, 3, items)),
     }
     for name, column in columns.items():
-        names = names.append_column(name, column)
-    return names
+        table = table.append_column(name, column)
+    return table
 
 
 def recommender(arm: str, codes: np.ndarray, items: pa.Table) -> Recommender:
