@@ -26,8 +26,11 @@ class LookupSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LimitSettings:
-    """What the server takes at once; beyond it requests are refused, not piled up."""
+    """What the server takes, of one request and at once; beyond it requests are refused."""
 
+    k: int = 1000  # items of an answer
+    history: int = 1000  # items of a request's own history
+    rule_entries: int = 10_000  # entries of allow, and of deny
     queue: int = 256  # requests waiting; the next ones are refused at once
     queue_ms: float = 1000.0  # one that waited so long is refused instead of answered
     batch: int = 64
@@ -35,6 +38,10 @@ class LimitSettings:
     shm_mib: int = 256  # between server and model; a larger message is refused
 
     def __post_init__(self) -> None:
+        # 50: as many as a rehearsal compares
+        check(50 <= self.k <= 100_000, "limits.k", self.k, "use 50 to 100000")
+        check(self.history >= 1, "limits.history", self.history, "use at least 1")
+        check(self.rule_entries >= 1, "limits.rule_entries", self.rule_entries, "use at least 1")
         check(self.queue >= 1, "limits.queue", self.queue, "use at least 1")
         check(1 <= self.queue_ms <= 60_000, "limits.queue_ms", self.queue_ms, "use 1 to 60000 (ms)")
         check(1 <= self.batch <= 4096, "limits.batch", self.batch, "use 1 to 4096")

@@ -70,7 +70,7 @@ class Handler:
         self, batch: Sequence[Mapping[str, np.ndarray]]
     ) -> list[dict[str, np.ndarray] | RequestError | ServingError]:
         """`recommend` on input and output tensors (shapes: `tesserec.serving.wire`)."""
-        answers = self.recommend([request_of(tensors) for tensors in batch])
+        answers = self.recommend([request_of(tensors, self.settings.limits) for tensors in batch])
         return [
             guarded(tensors_of, a) if isinstance(a, Response) else type(a)(str(a)[:ERROR_LENGTH])
             for a in answers

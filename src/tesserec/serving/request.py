@@ -9,11 +9,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from tesserec.config.serving import LimitSettings
 from tesserec.errors import RequestError
 
-MAX_K = 1000
-MAX_HISTORY = 1000
-MAX_RULE_ENTRIES = 10_000
+LIMITS = LimitSettings()
 MAX_DAYS = 36_500
 RULES = ("exclude_seen", "allow", "deny", "quota_new", "diversity", "explain", "seed")
 
@@ -55,24 +54,28 @@ class Response:
 
 
 def make_request(
-    user_id: str = "", history: Sequence[str] = (), k: int = 10, rules: str = ""
+    user_id: str = "",
+    history: Sequence[str] = (),
+    k: int = 10,
+    rules: str = "",
+    limits: LimitSettings = LIMITS,
 ) -> Request:
     """Check and build a request.
 
     Raises:
         RequestError: k out of range, history too long, or rules that aren't in the contract.
     """
-    if not 1 <= k <= MAX_K:
-        raise RequestError(f"k is {k}; use 1 to {MAX_K}")
-    if len(history) > MAX_HISTORY:
-        raise RequestError(f"the history has {len(history)} items; send the last {MAX_HISTORY}")
-    parsed = parse_rules(rules)
+    if not 1 <= k <= limits.k:
+        raise RequestError(f"k is {k}; use 1 to {limits.k}")
+    if len(history) > limits.history:
+        raise RequestError(f"the history has {len(history)} items; send the last {limits.history}")
+    parsed = parse_rules(rules, limits)
     if parsed.quota_new > k:
         raise RequestError(f"rule quota_new is {parsed.quota_new}, more than k ({k})")
     return Request(user_id, tuple(item for item in history if item), k, parsed)
 
 
-def parse_rules(text: str) -> Rules:
+def parse_rules(text: str, limits: LimitSettings = LIMITS) -> Rules:
     """Rules of a JSON object; an empty text means no rules.
 
     Raises:
@@ -96,8 +99,8 @@ def parse_rules(text: str) -> Rules:
     quota_new, quota_days = _quota(tree.get("quota_new"))
     return Rules(
         exclude_seen=_flag(tree, "exclude_seen", True),
-        allow=_allowed(tree),
-        deny=_ids(tree, "deny") or (),
+        allow=_allowed(tree, limits.rule_entries),
+        deny=_ids(tree, "deny", limits.rule_entries) or (),
         quota_new=quota_new,
         quota_days=quota_days,
         diversity=_count(tree, "diversity"),
@@ -135,8 +138,8 @@ def _quota(value: Any) -> tuple[int, int]:
     return items, days
 
 
-def _allowed(tree: dict[str, Any]) -> tuple[str, ...] | None:
-    entries = _ids(tree, "allow")
+def _allowed(tree: dict[str, Any], most: int) -> tuple[str, ...] | None:
+    entries = _ids(tree, "allow", most)
     if entries == ():
         raise RequestError("rule allow is empty: it would allow nothing; leave it out for all")
     return entries
@@ -151,12 +154,12 @@ def _count(tree: dict[str, Any], name: str) -> int:
     return value
 
 
-def _ids(tree: dict[str, Any], name: str) -> tuple[str, ...] | None:
+def _ids(tree: dict[str, Any], name: str, most: int) -> tuple[str, ...] | None:
     value = tree.get(name)
     if value is None:
         return None
     if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
         raise RequestError(f"rule {name} is not a list of item ids")
-    if len(value) > MAX_RULE_ENTRIES:
-        raise RequestError(f"rule {name} has {len(value)} entries; at most {MAX_RULE_ENTRIES}")
+    if len(value) > most:
+        raise RequestError(f"rule {name} has {len(value)} entries; at most {most}")
     return tuple(value)

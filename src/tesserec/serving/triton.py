@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from tesserec.serving.command import Plan, command, spawn
 from tesserec.serving.environment import find_environment
 from tesserec.serving.ports import reserve
 from tesserec.serving.repository import MODEL, write_repository
-from tesserec.serving.request import MAX_HISTORY, MAX_K, MAX_RULE_ENTRIES
 from tesserec.serving.server_file import remove_server_file, write_server_file
 from tesserec.serving.server_log import models_beside, new_log, text_of, with_tail
 
@@ -206,19 +206,8 @@ def _start_once(plan: Plan, ports: Sequence[int], log_path: Path) -> TritonProce
 
 
 def limits_of(settings: ServeSettings) -> dict[str, float]:
-    """The limits in force: those of the settings, and those of the request contract."""
-    limits = settings.limits
-    return {
-        "k": MAX_K,
-        "history": MAX_HISTORY,
-        "rule_entries": MAX_RULE_ENTRIES,
-        "queue": limits.queue,
-        "queue_ms": limits.queue_ms,
-        "batch": limits.batch,
-        "batch_delay_us": limits.batch_delay_us,
-        "shm_mib": limits.shm_mib,
-        "features_ms": settings.features.budget_ms,
-    }
+    """The limits in force."""
+    return {**asdict(settings.limits), "features_ms": settings.features.budget_ms}
 
 
 def _told(settings: ServeSettings) -> dict[str, Any] | None:

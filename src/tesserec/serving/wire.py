@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from tesserec.config.serving import LimitSettings
 from tesserec.errors import RequestError
-from tesserec.serving.request import Request, Response, make_request
+from tesserec.serving.request import LIMITS, Request, Response, make_request
 
 INPUTS = ("user_id", "history", "k", "rules")
 OUTPUTS = ("item_id", "score", "release_id", "source", "reason", "explain")
 
 
-def request_of(tensors: Mapping[str, np.ndarray]) -> Request | RequestError:
+def request_of(
+    tensors: Mapping[str, np.ndarray], limits: LimitSettings = LIMITS
+) -> Request | RequestError:
     """The request of one set of input tensors, each with a batch dimension of 1; never raises.
 
     Shapes: user_id [1, 1], history [1, n] (n may be 0), k [1, 1], rules [1, 1].
@@ -31,6 +34,7 @@ def request_of(tensors: Mapping[str, np.ndarray]) -> Request | RequestError:
             history=[_text(value, "history") for value in tensors["history"].reshape(-1)],
             k=int(tensors["k"].reshape(-1)[0]),
             rules=_text(tensors["rules"].reshape(-1)[0], "rules"),
+            limits=limits,
         )
     except RequestError as error:
         return error

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tesserec.errors import RequestError
+from tesserec.config.serving import LimitSettings
+from tesserec.errors import RequestError, UsageError
 from tesserec.serving.request import Request, Response, Rules, make_request, parse_rules
 from tesserec.serving.wire import INPUTS, OUTPUTS, request_of, tensors_of
 
@@ -145,6 +146,21 @@ def test_answers_have_a_batch_dimension_even_when_empty() -> None:
     assert out["item_id"].tolist() == [[b"a", "ü".encode()]]
     assert out["score"].dtype == np.float32
     assert tensors_of(empty)["item_id"].shape == tensors_of(empty)["score"].shape == (1, 0)
+
+
+def test_limits_are_settings() -> None:
+    limits = LimitSettings(k=50, history=2, rule_entries=1)
+    fine = tensors(history=(b"a", b"b"), k=50, rules=b'{"deny": ["a"]}')
+    assert isinstance(request_of(fine, limits), Request)
+    for change, part in (
+        (tensors(k=51), "use 1 to 50"),
+        (tensors(history=(b"a",) * 3), "the last 2"),
+        (tensors(rules=b'{"allow": ["a", "b"]}'), "at most 1"),
+        (tensors(rules=b'{"deny": ["a", "b"]}'), "at most 1"),
+    ):
+        assert part in str(request_of(change, limits))
+    with pytest.raises(UsageError, match=r"limits\.k is 49"):
+        LimitSettings(k=49)
 
 
 def test_a_very_long_history_is_refused_not_cut() -> None:
