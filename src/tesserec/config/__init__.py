@@ -15,6 +15,7 @@ from tesserec.config.reading import (
     to_dict,
 )
 from tesserec.config.serving import LimitSettings, LookupSettings, ServeSettings, TLSSettings
+from tesserec.config.sight import ExposureSettings, TraceSettings
 from tesserec.config.stages import (
     ClusterConfig,
     DataConfig,
@@ -34,6 +35,7 @@ __all__ = [
     "DecoderConfig",
     "EncoderConfig",
     "EvaluationConfig",
+    "ExposureSettings",
     "FeatureConfig",
     "GateConfig",
     "LimitSettings",
@@ -47,6 +49,7 @@ __all__ = [
     "SplitConfig",
     "TLSSettings",
     "TokenizerConfig",
+    "TraceSettings",
     "TrainingConfig",
     "from_dict",
     "load_config",

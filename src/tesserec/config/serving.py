@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tesserec.config.checks import check
+from tesserec.config.sight import ExposureSettings, TraceSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,8 @@ class ServeSettings:
     features: LookupSettings = field(default_factory=LookupSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     tls: TLSSettings = field(default_factory=TLSSettings)
+    exposure: ExposureSettings = field(default_factory=ExposureSettings)
+    trace: TraceSettings = field(default_factory=TraceSettings)
 
     def __post_init__(self) -> None:
         check(self.threads >= 1, "threads", self.threads, "use at least 1")

@@ -15,6 +15,7 @@ from tesserec.config import ServeSettings, TLSSettings, to_dict
 from tesserec.errors import UsageError
 from tesserec.serving.environment import ServingEnvironment, link_backend
 from tesserec.serving.repository import MODEL
+from tesserec.serving.tracing import trace_flags
 
 # What would change the server or have it read memory by name: for nobody.
 LOCKED = "model-repository,shared-memory,trace,logging"
@@ -84,6 +85,7 @@ def command(plan: Plan, models: Path, ports: Sequence[int]) -> list[str]:
         *addresses,
         *_restrictions(plan.password),
         *_tls(plan.settings.tls),
+        *trace_flags(plan.settings.trace),
         f"--grpc-http2-min-recv-ping-interval-without-data={PING_MS}",
         "--grpc-keepalive-permit-without-calls=1",
         "--model-control-mode=explicit",

@@ -14,6 +14,7 @@ import numpy as np
 from tesserec.config import ServeSettings, serve_settings
 from tesserec.errors import RequestError, ServingError
 from tesserec.serving.answering import answer, guarded
+from tesserec.serving.exposure import ExposureLog
 from tesserec.serving.lookup import Lookup
 from tesserec.serving.manager import Manager
 from tesserec.serving.meter import MemoryMeter, Meter
@@ -34,6 +35,7 @@ class Handler:
         manager: for tests; made from the two others by default.
         settings: what the server is told; None: the defaults.
         meter: where the numbers go; None keeps them in memory.
+        exposures: the log of what was shown; None: there is none.
     """
 
     def __init__(
@@ -44,14 +46,16 @@ class Handler:
         manager: Manager | None = None,
         settings: ServeSettings | None = None,
         meter: Meter | None = None,
+        exposures: ExposureLog | None = None,
     ) -> None:
         self.settings = settings or ServeSettings()
         self.manager = manager or Manager(workdir, release)
         self._meter = meter or MemoryMeter()
         self._lookup = Lookup(self.settings.features, self._meter)
+        self._exposures = exposures
 
     @classmethod
-    def from_environment(cls) -> Handler:
+    def from_environment(cls, meter: Meter | None = None) -> Handler:
         """Made of TESSEREC_WORKDIR, TESSEREC_RELEASE, TESSEREC_SETTINGS; follows promotions."""
         die_with_server()  # before the seconds that the imports take
         import torch
@@ -59,12 +63,22 @@ class Handler:
         settings = serve_settings(json.loads(os.environ.get("TESSEREC_SETTINGS") or "{}"))
         torch.set_num_threads(settings.threads)
         workdir = Path(os.environ["TESSEREC_WORKDIR"])
-        handler = cls(workdir, os.environ.get("TESSEREC_RELEASE") or None, settings=settings)
+        meter = meter or MemoryMeter()
+        handler = cls(
+            workdir,
+            os.environ.get("TESSEREC_RELEASE") or None,
+            settings=settings,
+            meter=meter,
+            exposures=ExposureLog(workdir, settings.exposure, meter),
+        )
         handler.manager.watch()
         return handler
 
     def close(self) -> None:
         self.manager.close()
+        if self._exposures:
+            self._exposures.close()
+        self._meter.close()
 
     def recommend_tensors(
         self, batch: Sequence[Mapping[str, np.ndarray]]
@@ -91,6 +105,8 @@ class Handler:
         answers = answer(loaded, requests, found, meter=self._meter)
         self._meter.observe("tesserec_stage_seconds", time.perf_counter() - began, stage="total")
         self._count(answers)
+        if self._exposures:
+            self._exposures.put(requests, answers)
         return answers
 
     def _count(self, answers: Sequence[Response | RequestError | ServingError]) -> None:

@@ -11,14 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tesserec.artifacts import Artifact
-from tesserec.config import ServeSettings
+from tesserec.config import ExposureSettings, ServeSettings
 from tesserec.decoders.constraints import Constraints, pack_bits
 from tesserec.errors import TesserecError
 from tesserec.release.manifest import release_folder
@@ -68,6 +68,9 @@ def rehearse(
     """
     from tesserec.recommender import Recommender as Offline
 
+    settings = replace(
+        settings or ServeSettings(), exposure=ExposureSettings(share=0)
+    )  # nobody sees
     warm = threading.Thread(target=_import_feast, daemon=True)
     warm.start()  # the server imports it too, meanwhile
     asked = [*users, UNKNOWN_USER]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -65,7 +66,8 @@ def model(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> Any:
         FakeError,
     )
     monkeypatch.setitem(sys.modules, utils.__name__, utils)
-    monkeypatch.setattr(Handler, "from_environment", lambda: handler)
+    stand_in.MetricFamily = MagicMock()
+    monkeypatch.setattr(Handler, "from_environment", lambda meter: handler)
     spec = importlib.util.spec_from_file_location("recommend_model", MODEL / "1" / "model.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

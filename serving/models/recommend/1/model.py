@@ -5,6 +5,7 @@ import triton_python_backend_utils as pb_utils
 
 from tesserec.errors import RequestError
 from tesserec.serving.handler import Handler
+from tesserec.serving.meter_triton import TritonMeter
 from tesserec.serving.wire import INPUTS
 
 
@@ -13,7 +14,7 @@ class TritonPythonModel:
         # The stub of this server was built for numpy 1: with numpy 2 it hands over zeros, silently.
         if int(numpy.__version__.split(".")[0]) >= 2:
             raise RuntimeError(f"numpy {numpy.__version__} in the serving environment; it needs <2")
-        self.handler = Handler.from_environment()
+        self.handler = Handler.from_environment(TritonMeter(pb_utils.MetricFamily))
 
     def execute(self, requests):
         tensors = [
