@@ -2,7 +2,8 @@
 
     make bench-serve     DATA=folder with beauty2014/ (else a generated shop); QUICK=1: one arm
                          WORK=folder for the runs (default build/bench/serve);
-                         SIZES=12000,1000000 or none; ARMS=rpg,graph,sasrec or none
+                         SIZES=12000,1000000 or none; ARMS=rpg,graph,sasrec or none;
+                         SET=limits.batch_delay_us=500 for the server
 
 Server (and the in-process arm, which is measured while no server runs) on core 0, the load
 generator on core 1. Closed loop: 1, 4, 16 and 64 callers, each asking anew when it was answered;
@@ -24,7 +25,7 @@ from typing import Any
 from features import machine
 from serving.shops import generated, trained, users_of
 
-from tesserec.config import ServeSettings
+from tesserec.config import load_serve_settings
 from tesserec.serving import triton
 from tesserec.serving.environment import find_environment
 
@@ -53,6 +54,8 @@ def words(name: str, default: str) -> list[str]:
 
 ASKED = words("ARMS", "rpg" if QUICK else ",".join(ARMS))
 SIZES = [int(n) for n in words("SIZES", "none" if QUICK else "12000,100000,1000000")]
+# the server is told these on top of its defaults, as `tesserec serve` is
+SETTINGS = load_serve_settings(None, words("SET", "none"))
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = 0, 1  # places in it
 HEAD = (
@@ -81,7 +84,7 @@ def alone(workdir: Path, release: str, asked: str) -> dict[str, Any]:
     """The in-process arm, on the server's core, in the serving environment."""
     environment = find_environment(ROOT)
     command = [str(environment.folder / "bin" / "python"), str(HERE / "inprocess.py")]
-    command += [str(workdir), release, "1", str(SECONDS), *map(str, CALLERS)]
+    command += [str(workdir), release, str(SETTINGS.threads), str(SECONDS), *map(str, CALLERS)]
     pin(SERVER_CORE)
     done = subprocess.run(
         command,
@@ -119,7 +122,7 @@ def arm(
         workdir,
         ROOT,
         release=release,
-        settings=ServeSettings(threads=1),
+        settings=SETTINGS,
         publish=False,
         models=models,
         also=also,
