@@ -39,6 +39,10 @@ class ServingError(TesserecError):
     """The server or the online store did not answer as it should (exit 1)."""
 
 
+class Overloaded(ServingError):
+    """The server has too much to do for this request; it wasn't begun, and may be sent again."""
+
+
 class RequestError(TesserecError):
     """One recommendation request is bad; it concerns that request alone (exit 2)."""
 

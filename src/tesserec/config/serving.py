@@ -35,7 +35,7 @@ class LimitSettings:
     queue: int = 256  # requests waiting; the next ones are refused at once
     queue_ms: float = 1000.0  # one that waited so long is refused instead of answered
     batch: int = 64
-    batch_delay_us: int = 2000  # a request waits no longer for others to make a batch with
+    batch_delay_us: int = 0  # a request waits no longer for others to make a batch with
     shm_mib: int = 256  # between server and model; a larger message is refused
 
     def __post_init__(self) -> None:

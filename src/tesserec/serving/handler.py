@@ -50,8 +50,8 @@ class Handler:
     ) -> None:
         self.settings = settings or ServeSettings()
         self.manager = manager or Manager(workdir, release)
-        self._meter = meter or MemoryMeter()
-        self._lookup = Lookup(self.settings.features, self._meter)
+        self.meter = meter or MemoryMeter()
+        self._lookup = Lookup(self.settings.features, self.meter)
         self._exposures = exposures
 
     @classmethod
@@ -78,7 +78,7 @@ class Handler:
         self.manager.close()
         if self._exposures:
             self._exposures.close()
-        self._meter.close()
+        self.meter.close()
 
     def recommend_tensors(
         self, batch: Sequence[Mapping[str, np.ndarray]]
@@ -101,9 +101,9 @@ class Handler:
         began = time.perf_counter()
         users = [r.user_id for r in requests if isinstance(r, Request) and r.user_id]
         found = self._lookup.find(loaded.reader, users)
-        self._meter.observe("tesserec_stage_seconds", time.perf_counter() - began, stage="features")
-        answers = answer(loaded, requests, found, meter=self._meter)
-        self._meter.observe("tesserec_stage_seconds", time.perf_counter() - began, stage="total")
+        self.meter.observe("tesserec_stage_seconds", time.perf_counter() - began, stage="features")
+        answers = answer(loaded, requests, found, meter=self.meter)
+        self.meter.observe("tesserec_stage_seconds", time.perf_counter() - began, stage="total")
         self._count(answers)
         if self._exposures:
             self._exposures.put(requests, answers)
@@ -112,7 +112,7 @@ class Handler:
     def _count(self, answers: Sequence[Response | RequestError | ServingError]) -> None:
         for one in answers:
             if isinstance(one, Response):
-                self._meter.add("tesserec_answers_total", source=one.source)
+                self.meter.add("tesserec_answers_total", source=one.source)
             else:
                 reason = "bad_request" if isinstance(one, RequestError) else "internal"
-                self._meter.add("tesserec_rejects_total", reason=reason)
+                self.meter.add("tesserec_rejects_total", reason=reason)

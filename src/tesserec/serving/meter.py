@@ -44,13 +44,18 @@ METRICS = {
         {"stage": ("features", "model", "decode", "total")},
         SECONDS,
     ),
+    "tesserec_queue_seconds": Metric(
+        "histogram", "Seconds that an answered request waited for its batch", {}, SECONDS
+    ),
     "tesserec_answers_total": Metric(
         "counter",
         "Answers by their source",
         {"source": ("model", "model_stale", "popular_in_category", "popular")},
     ),
     "tesserec_rejects_total": Metric(
-        "counter", "Requests answered by an error", {"reason": ("bad_request", "internal")}
+        "counter",
+        "Requests answered by an error",
+        {"reason": ("bad_request", "internal", "full", "late", "gone")},
     ),
     "tesserec_features_total": Metric(
         "counter",

@@ -33,10 +33,8 @@ def write_repository(source: Path, target: Path, limits: LimitSettings) -> Path:
 
 
 def limited(path: Path, limits: LimitSettings) -> str:
-    """The text of a model's configuration with these limits.
-
-    A full queue refuses; one that waits too long, or longer than its client said, is refused too.
-    """
+    """The text of a model's configuration with these limits; the queue's are kept by
+    `tesserec.serving.waiting`, as Triton's own batcher stalls with them (docs/decisions.md)."""
     try:
         from google.protobuf import text_format
         from tritonclient.grpc import model_config_pb2
@@ -48,10 +46,4 @@ def limited(path: Path, limits: LimitSettings) -> str:
     except (OSError, text_format.ParseError) as error:
         raise UsageError(f"{path} is no model configuration: {error}") from None
     config.max_batch_size = limits.batch
-    config.dynamic_batching.max_queue_delay_microseconds = limits.batch_delay_us
-    policy = config.dynamic_batching.default_queue_policy
-    policy.timeout_action = made.ModelQueuePolicy.REJECT
-    policy.default_timeout_microseconds = int(1000 * limits.queue_ms)
-    policy.allow_timeout_override = True  # to less, never to more
-    policy.max_queue_size = limits.queue
     return text_format.MessageToString(config)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,19 @@ from tesserec.serving.request import LIMITS, Request, Response, make_request
 
 INPUTS = ("user_id", "history", "k", "rules")
 OUTPUTS = ("item_id", "score", "release_id", "source", "reason", "explain")
+
+
+def inputs_of(tensor: Callable[[str], Any]) -> dict[str, np.ndarray]:
+    """The input tensors of a request of Triton's, by name, in memory of their own.
+
+    An input that can't be read is left out; `request_of` then says so.
+    """
+    found: dict[str, np.ndarray] = {}
+    for name in INPUTS:
+        with suppress(Exception):  # whatever the stub raises; it concerns this request alone
+            array = tensor(name).as_numpy()
+            found[name] = array if array.dtype == np.object_ else array.copy()
+    return found
 
 
 def request_of(
@@ -38,7 +52,9 @@ def request_of(
         )
     except RequestError as error:
         return error
-    except (ValueError, TypeError, IndexError, KeyError) as error:
+    except KeyError as error:
+        return RequestError(f"input {error} is missing, or its bytes aren't what its type says")
+    except (ValueError, TypeError, IndexError) as error:
         return RequestError(f"malformed request: {type(error).__name__}: {error}")
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import queue
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,10 +15,11 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from tesserec.errors import RequestError, ServingError
+from tesserec.errors import Overloaded, RequestError, ServingError
 from tesserec.serving.handler import Handler
 from tesserec.serving.wire import INPUTS, OUTPUTS
 
+FINAL = 7
 MODEL = Path(__file__).parents[3] / "serving" / "models" / "recommend"
 
 
@@ -41,8 +44,33 @@ class FakeTensor:
         return self.array
 
 
+class FakeRequest(dict[str, FakeTensor]):
+    """Its own response sender; `wait` gives what was sent."""
+
+    def __init__(self, tensors: Mapping[str, FakeTensor], timeout_us: int = 0) -> None:
+        super().__init__(tensors)
+        self._timeout_us = timeout_us
+        self._sent: queue.Queue[Any] = queue.Queue()
+
+    def get_response_sender(self) -> FakeRequest:
+        return self
+
+    def is_cancelled(self) -> bool:
+        return False
+
+    def timeout(self) -> int:
+        return self._timeout_us
+
+    def send(self, answer: Any, flags: int) -> None:
+        assert flags == FINAL
+        self._sent.put(answer)
+
+    def wait(self) -> Any:
+        return self._sent.get(timeout=30)
+
+
 class FakeError(str):
-    INTERNAL, INVALID_ARG = 1, 3
+    INTERNAL, INVALID_ARG, UNAVAILABLE = 1, 3, 4
     code: int
 
     def __new__(cls, message: str, code: int) -> FakeError:
@@ -65,6 +93,7 @@ def model(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> Any:
         response,
         FakeError,
     )
+    stand_in.TRITONSERVER_RESPONSE_COMPLETE_FINAL = FINAL
     monkeypatch.setitem(sys.modules, utils.__name__, utils)
     stand_in.MetricFamily = MagicMock()
     monkeypatch.setattr(Handler, "from_environment", lambda meter: handler)
@@ -80,24 +109,41 @@ def test_numpy_2_is_refused(model: Any, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(RuntimeError, match=r"numpy 2\.4\.6"):
         model.TritonPythonModel().initialize({})
     monkeypatch.setattr(np, "__version__", "1.26.4")
-    model.TritonPythonModel().initialize({})
-
-
-def test_a_bad_request_gets_its_own_error(model: Any, handler: Handler) -> None:
     triton = model.TritonPythonModel()
-    triton.handler = handler
+    triton.initialize({})
+    triton.room.close()
+
+
+def test_a_bad_request_gets_its_own_error(
+    model: Any, handler: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(np, "__version__", "1.26.4")
+    triton = model.TritonPythonModel()
+    triton.initialize({})
     good = {
         "user_id": FakeTensor("user_id", np.array([[b"U5"]], object)),
         "history": FakeTensor("history", np.empty((1, 0), object)),
         "k": FakeTensor("k", np.array([[2]], np.int32)),
         "rules": FakeTensor("rules", np.array([[b""]], object)),
     }
-    bad = good | {"k": FakeTensor("k", np.array([[0]], np.int32))}
-    first, second, third = triton.execute([good, bad, good])
-    for answer in (first, third):
+    asked = [
+        FakeRequest(good),
+        FakeRequest(good | {"k": FakeTensor("k", np.array([[0]], np.int32))}),
+        FakeRequest({name: tensor for name, tensor in good.items() if name != "rules"}),
+        FakeRequest(good),
+    ]
+    assert triton.execute(asked) is None
+    first, second, third, fourth = (request.wait() for request in asked)
+    for answer in (first, fourth):
         assert answer.error is None
         assert tuple(t.name for t in answer.tensors) == OUTPUTS
     assert second.tensors is None and "k is 0" in second.error
-    assert second.error.code == FakeError.INVALID_ARG
-    assert triton.respond(ServingError("ours")).error.code == FakeError.INTERNAL
+    assert third.tensors is None and "'rules' is missing" in third.error
+    assert {second.error.code, third.error.code} == {FakeError.INVALID_ARG}
+    assert triton.response(ServingError("ours")).error.code == FakeError.INTERNAL
+    assert triton.response(Overloaded("much")).error.code == FakeError.UNAVAILABLE
+    triton.room.close()
+    late = FakeRequest(good)
+    triton.execute([late])
+    assert late.wait().error.code == FakeError.UNAVAILABLE
     assert isinstance(handler.recommend_tensors([{}])[0], RequestError)

@@ -96,7 +96,7 @@ def test_a_user_with_a_new_event_meanwhile_is_left_out(
             return handler.recommend([make_request(user_id, k=k)])[0]
 
     monkeypatch.setattr(rehearsal.triton, "start", lambda *_, **__: nullcontext(NoServer()))
-    monkeypatch.setattr(rehearsal, "Client", lambda *_, **__: nullcontext(Caller()))
+    monkeypatch.setattr(rehearsal, "Recommender", lambda *_, **__: nullcontext(Caller()))
     result = rehearsal.rehearse(
         shop, None, promoted(shop) or "", ["U5", "U6", "U7"], reader=lambda _: Reader()
     )

@@ -103,7 +103,7 @@ def test_bad_rules_are_named(text: str, part: str) -> None:
         (tensors(rules=b"\xff"), "rules is not UTF-8"),
         (tensors(history=(b"x",) * 1001), "1001 items"),
         (tensors(k=3, rules=b'{"quota_new": 4}'), "more than k"),
-        ({}, "malformed"),
+        ({}, "missing"),
         ({name: np.empty((0, 1)) for name in INPUTS}, "batch of 0"),
         ({name: np.empty((2, 1)) for name in INPUTS}, "batch of 2"),
         (tensors() | {"k": np.empty((1, 0), np.int32)}, "malformed"),

@@ -1,12 +1,15 @@
-"""Triton's coat over tesserec.serving.handler: tensors in, tensors or an error a request out."""
+"""Triton's coat over tesserec.serving: requests into our queue, tensors or an error out."""
+
+from functools import partial
 
 import numpy
 import triton_python_backend_utils as pb_utils
 
-from tesserec.errors import RequestError
+from tesserec.errors import Overloaded, RequestError
 from tesserec.serving.handler import Handler
 from tesserec.serving.meter_triton import TritonMeter
-from tesserec.serving.wire import INPUTS
+from tesserec.serving.waiting import WaitingRoom
+from tesserec.serving.wire import inputs_of
 
 
 class TritonPythonModel:
@@ -15,20 +18,27 @@ class TritonPythonModel:
         if int(numpy.__version__.split(".")[0]) >= 2:
             raise RuntimeError(f"numpy {numpy.__version__} in the serving environment; it needs <2")
         self.handler = Handler.from_environment(TritonMeter(pb_utils.MetricFamily))
+        limits, meter = self.handler.settings.limits, self.handler.meter
+        self.room = WaitingRoom(self.handler.recommend_tensors, limits, meter)
 
     def execute(self, requests):
-        tensors = [
-            {name: pb_utils.get_input_tensor_by_name(r, name).as_numpy() for name in INPUTS}
-            for r in requests
-        ]
-        return [self.respond(a) for a in self.handler.recommend_tensors(tensors)]
+        for request in requests:  # answered by another thread, after this has returned
+            sender = request.get_response_sender()
+            reply = partial(self.reply, sender)
+            tensors = inputs_of(partial(pb_utils.get_input_tensor_by_name, request))
+            self.room.take_in(tensors, reply, sender.is_cancelled, request.timeout() / 1e6)
 
-    def respond(self, answer):
+    def reply(self, sender, answer):
+        final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+        sender.send(self.response(answer), flags=final)
+
+    def response(self, answer):
         if isinstance(answer, Exception):
-            code = "INVALID_ARG" if isinstance(answer, RequestError) else "INTERNAL"
-            error = pb_utils.TritonError(str(answer), getattr(pb_utils.TritonError, code))
-            return pb_utils.InferenceResponse(error=error)
+            codes = {RequestError: "INVALID_ARG", Overloaded: "UNAVAILABLE"}
+            code = getattr(pb_utils.TritonError, codes.get(type(answer), "INTERNAL"))
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(answer), code))
         return pb_utils.InferenceResponse([pb_utils.Tensor(n, v) for n, v in answer.items()])
 
     def finalize(self):
+        self.room.close()
         self.handler.close()

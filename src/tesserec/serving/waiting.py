@@ -1,0 +1,150 @@
+"""Requests that wait for the model: a bounded queue with deadlines, and a thread that answers.
+
+Triton's own queue can be bounded too, but its batcher then misses wake-ups: now and then a request
+waits half a second for nothing (docs/decisions.md). So its batcher hands over at once, and the
+waiting is done here: beyond `limits.queue` a request is refused at once, after `limits.queue_ms`
+(or the time that its client gave, if less) it is refused instead of answered, and one whose client
+is gone costs nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tesserec.config import LimitSettings
+from tesserec.errors import Overloaded, ServingError
+from tesserec.serving.meter import Meter
+
+log = logging.getLogger(__name__)
+Tensors = Mapping[str, np.ndarray]
+CLOSE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """One request in the queue; times are seconds of the monotonic clock."""
+
+    tensors: Tensors
+    reply: Callable[[Any], None]  # takes output tensors or an error; called once
+    gone: Callable[[], bool]  # whether its client no longer waits
+    arrived: float
+    until: float
+
+
+class WaitingRoom:
+    """Takes requests in from one thread and answers them in batches from another.
+
+    Args:
+        answer: output tensors or an error for each of a batch's input tensors.
+        limits: of the queue and of a batch.
+        meter: where the numbers go.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Sequence[Tensors]], Sequence[Any]],
+        limits: LimitSettings,
+        meter: Meter,
+    ) -> None:
+        self._answer, self._limits, self._meter = answer, limits, meter
+        self._queue: deque[Waiting] = deque()
+        self._change = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="answers", daemon=True)
+        self._thread.start()
+
+    def take_in(
+        self,
+        tensors: Tensors,
+        reply: Callable[[Any], None],
+        gone: Callable[[], bool],
+        timeout_s: float = 0.0,
+    ) -> None:
+        """Queue one request, or refuse it at once; `timeout_s` of 0 is none of the client's."""
+        now = time.monotonic()
+        wait_s = self._limits.queue_ms / 1000
+        until = now + (min(timeout_s, wait_s) if timeout_s > 0 else wait_s)
+        with self._change:
+            refused = self._closed or len(self._queue) >= self._limits.queue
+            if not refused:
+                self._queue.append(Waiting(tensors, reply, gone, now, until))
+                self._change.notify()
+        if refused:
+            what = (
+                "the server is stopping" if self._closed else f"{self._limits.queue} requests wait"
+            )
+            self._refuse(reply, "full", f"{what}; try again later")
+
+    def close(self) -> None:
+        """Refuse what waits and end the thread; the batch in work is answered."""
+        with self._change:
+            self._closed = True
+            rest = list(self._queue)
+            self._queue.clear()
+            self._change.notify()
+        for one in rest:
+            self._refuse(one.reply, "full", "the server is stopping; try again later")
+        self._thread.join(CLOSE_S)
+
+    def _work(self) -> None:
+        while True:
+            batch = self._next()
+            if batch is None:
+                return
+            began = time.monotonic()
+            live = [one for one in batch if self._still(one, began)]
+            if not live:
+                continue
+            try:
+                answers = self._answer([one.tensors for one in live])
+            except Exception as error:  # a fault of ours mustn't end the thread
+                log.exception("a batch of %d requests failed", len(live))
+                answers = [ServingError(f"internal error: {type(error).__name__}")] * len(live)
+            for one, answer in zip(live, answers, strict=True):
+                self._meter.observe("tesserec_queue_seconds", began - one.arrived)
+                _reply(one.reply, answer)
+
+    def _next(self) -> list[Waiting] | None:
+        """The next batch; None when closed."""
+        limits = self._limits
+        with self._change:
+            self._change.wait_for(lambda: self._queue or self._closed)
+            if self._closed:
+                return None
+            if limits.batch_delay_us and len(self._queue) < limits.batch:
+                self._change.wait_for(
+                    lambda: len(self._queue) >= limits.batch or self._closed,
+                    limits.batch_delay_us / 1e6,
+                )
+            size = min(limits.batch, len(self._queue))
+            return [self._queue.popleft() for _ in range(size)]
+
+    def _still(self, one: Waiting, now: float) -> bool:
+        """Whether the request is worth an answer; if not, it has got its refusal."""
+        if now > one.until:
+            waited = 1000 * (now - one.arrived)
+            self._refuse(one.reply, "late", f"waited {waited:.0f} ms in the queue; try again later")
+            return False
+        if one.gone():
+            self._refuse(one.reply, "gone", "the client is gone")
+            return False
+        return True
+
+    def _refuse(self, reply: Callable[[Any], None], reason: str, message: str) -> None:
+        self._meter.add("tesserec_rejects_total", reason=reason)
+        _reply(reply, Overloaded(message))
+
+
+def _reply(reply: Callable[[Any], None], answer: Any) -> None:
+    try:
+        reply(answer)
+    except Exception:  # the client went away meanwhile, say; the others wait for theirs
+        log.exception("an answer could not be sent")
