@@ -80,8 +80,10 @@ def rehearse(
         warm.join()
         store = reader(workdir)
         before = store.read(asked)
-        client = Recommender(server.grpc, timeout_s=30, retries=RETRIES)
-        with client, ThreadPoolExecutor(CALLERS) as pool:
+        with (
+            Recommender(server.grpc, timeout_s=30, retries=RETRIES) as client,
+            ThreadPoolExecutor(CALLERS) as pool,
+        ):
             served = list(pool.map(lambda user: _ask(client, user, DEPTH), asked))
             rows = store.read(asked)
             seconds = [_timed(client, user) for user in users]
