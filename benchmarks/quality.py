@@ -33,6 +33,11 @@ DATA = Path(os.environ.get("DATA") or ROOT / "data").resolve()
 ROWS: dict[str, tuple[str, str, list[str]]] = {
     "shop": ("demo.yaml", "", []),
     "beauty": ("beauty.yaml", "beauty2014", ["model.name=fusion"]),
+    "beauty_given": (
+        "beauty.yaml",
+        "beauty2014",
+        ["tokenizer.name=given", "tokenizer.codes=text_codes_opq.npy", "tokenizer.digits=32"],
+    ),
     "sports": ("sports.yaml", "sports2014", ["model.name=fusion"]),
     "games": ("games.yaml", "games2018", ["model.name=fusion"]),
     "ml100k": ("ml100k.yaml", "ml100k", ["model.name=fusion"]),
