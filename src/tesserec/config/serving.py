@@ -13,7 +13,7 @@ class LookupSettings:
     """Reading a user's features within a request."""
 
     budget_ms: float = 20.0  # a batch waits no longer for the online store
-    stale_users: int = 100_000  # rows remembered for when the store doesn't answer; 0: none
+    stale_mib: int = 64  # of users' rows remembered for when the store doesn't answer; 0: none
 
     def __post_init__(self) -> None:
         check(
@@ -22,7 +22,7 @@ class LookupSettings:
             self.budget_ms,
             "use above 0, to 10000",
         )
-        check(self.stale_users >= 0, "features.stale_users", self.stale_users, "use 0 or more")
+        check(self.stale_mib >= 0, "features.stale_mib", self.stale_mib, "use 0 or more (MiB)")
 
 
 @dataclass(frozen=True, kw_only=True)

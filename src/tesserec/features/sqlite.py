@@ -24,14 +24,16 @@ from feast.infra.online_stores.sqlite import (
 )
 from feast.utils import to_naive_utc
 
-STORE = "tesserec.features.sqlite.GuardedSqliteOnlineStore"
+from tesserec.features.store import GUARDED_SQLITE
+
 BUSY_MS = 60_000  # how long a writer waits for the others
 
 
 class GuardedSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
     """As Feast's SQLite store; Feast finds the class by its name beside the store's."""
 
-    type: Literal["tesserec.features.sqlite.GuardedSqliteOnlineStore"] = STORE  # pyright: ignore
+    type: Literal["tesserec.features.sqlite.GuardedSqliteOnlineStore"] = GUARDED_SQLITE  # pyright: ignore
+    busy_ms: int = BUSY_MS  # how long to wait for a lock
 
 
 class GuardedSqliteOnlineStore(SqliteOnlineStore):
@@ -44,9 +46,10 @@ class GuardedSqliteOnlineStore(SqliteOnlineStore):
     def _get_conn(self, config: RepoConfig) -> sqlite3.Connection:
         key = (os.getpid(), threading.get_ident())  # SQLite connections don't survive a fork
         if key not in self._connections:
+            online: Any = config.online_store
             conn = sqlite3.connect(
                 self._get_db_path(config),
-                timeout=BUSY_MS / 1000,
+                timeout=online.busy_ms / 1000,
                 detect_types=sqlite3.PARSE_DECLTYPES | sqlite3.PARSE_COLNAMES,
                 isolation_level="IMMEDIATE",  # a deferred one fails when it turns into a writer
                 check_same_thread=False,

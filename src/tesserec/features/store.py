@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SERVICE = "recommend_v1"
 HISTORY_LENGTH = 50
+GUARDED_SQLITE = "tesserec.features.sqlite.GuardedSqliteOnlineStore"
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,13 @@ class FeatureReader:
     Not picklable and not for use across a fork: open it after.
     """
 
-    def __init__(self, repo_folder: Path, service: str = SERVICE) -> None:
+    def __init__(
+        self, repo_folder: Path, service: str = SERVICE, *, patience_s: float | None = None
+    ) -> None:
         """Open `<workdir>/feature_store`; importing Feast takes seconds.
+
+        `patience_s`: a read fails after about so long instead of waiting for a locked file, or
+        for a server that does not answer; None: as patient as a writer.
 
         Raises:
             UsageError: no store there, or Feast is not installed.
@@ -54,7 +60,7 @@ class FeatureReader:
         """
         self.folder = Path(repo_folder)
         self.service = service
-        self._store = open_store(self.folder)
+        self._store = open_store(self.folder, patience_s=patience_s)
         self._feature_service = _service(self._store, service, self.folder)
         self.schema_hash = schema_hash(self._feature_service)
         state = read_state(self.folder)
@@ -157,8 +163,8 @@ def append(
     return joined[0][-length:], joined[1][-length:]
 
 
-def open_store(folder: Path) -> FeatureStore:
-    """The Feast store of a folder with `feature_store.yaml`.
+def open_store(folder: Path, *, patience_s: float | None = None) -> FeatureStore:
+    """The Feast store of a folder with `feature_store.yaml`; `patience_s`: see FeatureReader.
 
     Raises:
         UsageError: no such file, or Feast is not installed.
@@ -170,10 +176,10 @@ def open_store(folder: Path) -> FeatureStore:
         from feast import FeatureStore
     except ImportError:
         raise need("feast", "serve") from None
-    return FeatureStore(config=load_config(folder))
+    return FeatureStore(config=load_config(folder, patience_s=patience_s))
 
 
-def load_config(folder: Path, **registry: Any) -> Any:
+def load_config(folder: Path, *, patience_s: float | None = None, **registry: Any) -> Any:
     """Feast's RepoConfig of a store folder, with changed registry settings if given.
 
     A serving environment has no DuckDB and needs none: there the offline store is left out.
@@ -188,9 +194,22 @@ def load_config(folder: Path, **registry: Any) -> Any:
     tree["registry"] = {**tree["registry"], **registry}
     if importlib.util.find_spec("duckdb") is None:
         tree.pop("offline_store", None)
+    if patience_s is not None:
+        tree["online_store"] = _impatient(tree["online_store"], patience_s)
     config = RepoConfig(**tree)
     config.repo_path = folder
     return config
+
+
+def _impatient(online: dict[str, Any], patience_s: float) -> dict[str, Any]:
+    """The settings of an online store that is given up after so long."""
+    if online["type"] == "redis":
+        # Left to itself the client tries three times, and sleeps for seconds in between.
+        limits = f"socket_timeout={patience_s},socket_connect_timeout={patience_s},retry=null"
+        return {**online, "connection_string": f"{online['connection_string']},{limits}"}
+    if online["type"] == GUARDED_SQLITE:
+        return {**online, "busy_ms": round(1000 * patience_s)}
+    return online
 
 
 def schema_hash(service: FeatureService) -> str:

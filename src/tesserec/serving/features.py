@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 
+PATIENCE_S = 3.0  # a read of a silent store ends after it; a late row is still worth remembering
+
+
 class UserRow(Protocol):
     """One user's features (tesserec.features.store.UserFeatures)."""
 
@@ -36,4 +39,4 @@ def open_reader(workdir: Path) -> Reader:
     """Open the working folder's feature store; imports Feast, which takes 8 to 16 s."""
     from tesserec.features.store import FeatureReader
 
-    return FeatureReader(workdir / "feature_store")
+    return FeatureReader(workdir / "feature_store", patience_s=PATIENCE_S)

@@ -76,6 +76,7 @@ class Handler:
 
     def close(self) -> None:
         self.manager.close()
+        self._lookup.close()
         if self._exposures:
             self._exposures.close()
         self.meter.close()

@@ -60,7 +60,7 @@ METRICS = {
     "tesserec_features_total": Metric(
         "counter",
         "Users looked up in the online store",
-        {"outcome": ("read", "unknown", "late", "failed", "stale")},
+        {"outcome": ("read", "unknown", "late", "failed", "skipped")},
     ),
     "tesserec_items_total": Metric("counter", "Items in answers", {"kind": ("new", "known")}),
     "tesserec_allowed_share": Metric(
