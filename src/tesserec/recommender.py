@@ -118,6 +118,14 @@ class Recommender:
 
     # ---- asking ----
 
+    def tells(self, rows: np.ndarray) -> bool:
+        """Whether the model can tell anything from a history of these rows.
+
+        Not from an empty one; and an identity model not from items that it was not trained on.
+        """
+        known = getattr(self._model, "known", None)
+        return len(rows) > 0 and (known is None or bool(known()[rows].any()))
+
     def rows(self, history: Sequence[str]) -> np.ndarray:
         """Item ids -> rows, int64; ids that the release doesn't know are left out."""
         known = [self.row_of[item] for item in history if item in self.row_of]
@@ -133,8 +141,9 @@ class Recommender:
     ) -> tuple[list[list[str]], list[np.ndarray]]:
         """The k best items after each history (item ids, oldest first) and their scores.
 
-        Fewer than k where the constraints leave fewer. A history without a known item is answered
-        by `popular` under the same constraints. `spent` is told the seconds of each stage.
+        Fewer than k where the constraints leave fewer. A history from which the model can't tell
+        anything is answered by `popular` under the same constraints. `spent` is told the seconds
+        of each stage.
         """
         rows, scores = self.recommend_rows(
             [self.rows(h) for h in histories], k, constraints, spent=spent
@@ -156,7 +165,7 @@ class Recommender:
         rules.check(len(histories), len(self.item_ids))
         rows = np.full((len(histories), k), -1, dtype=np.int64)
         scores = np.full((len(histories), k), -np.inf, dtype=np.float32)
-        asked = [i for i, h in enumerate(histories) if len(h)]
+        asked = [i for i, h in enumerate(histories) if self.tells(h)]
         for start in range(0, len(asked), BATCH):
             users = asked[start : start + BATCH]
             began = time.perf_counter()
@@ -166,7 +175,7 @@ class Recommender:
             if spent is not None:
                 spent("model", between - began)
                 spent("decode", time.perf_counter() - between)
-        rest = [i for i, h in enumerate(histories) if not len(h)]
+        rest = sorted(set(range(len(histories))).difference(asked))
         if rest:
             rows[rest], scores[rest] = self._popular_rows(k, rules.of(rest), len(rest))
         return rows, scores

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,18 @@ import numpy as np
 from tesserec.decoders.constraints import Constraints, bits_at, count_bits
 from tesserec.errors import RequestError, ServingError
 from tesserec.serving.explain import explain
+from tesserec.serving.fallback import popular
 from tesserec.serving.jobs import Job, prepare
 from tesserec.serving.loaded import Loaded
 from tesserec.serving.lookup import Found
 from tesserec.serving.meter import MemoryMeter, Meter
+from tesserec.serving.quiet import Quiet
 from tesserec.serving.reasons import reason
 from tesserec.serving.request import Request, Response, Rules
 
 log = logging.getLogger(__name__)
-MODEL, POPULAR = "model", "popular"
+complain = Quiet(log).error
+MODEL, MODEL_STALE = "model", "model_stale"
 
 
 def answer(
@@ -85,7 +88,7 @@ def _group_key(loaded: Loaded, job: Job) -> tuple[Any, ...]:
     # A quota moves items, so its first k of 2k aren't its k; most other rankings are prefixes.
     k = job.request.k if rules.quota_new or not loaded.recommender.prefixes else 0
     quota = rules.quota_new, rules.quota_days
-    return bool(job.history), job.shared, job.by_list, quota, rules.diversity, k
+    return job.usable, job.shared, job.by_list, quota, rules.diversity, k
 
 
 def _answer_group(batch: _Batch, jobs: Sequence[Any]) -> list[Response | ServingError]:
@@ -95,25 +98,35 @@ def _answer_group(batch: _Batch, jobs: Sequence[Any]) -> list[Response | Serving
     except Exception as error:
         if len(jobs) > 1:
             return [_answer_group(batch, [job])[0] for job in jobs]
+        if jobs[0].usable:
+            complain("the model failed on a good request", trace=True)
+            batch.meter.add("tesserec_model_failures_total")
+            return [guarded(_without_model, batch, jobs[0])]
         log.exception("a request failed")
         return [ServingError(f"internal error: {type(error).__name__}: {error}")]
 
 
 def _decode(batch: _Batch, jobs: Sequence[Job]) -> list[Response | ServingError]:
+    constraints = _constraints(batch, jobs)
+    if not jobs[0].usable:
+        each = [constraints.of([place]) for place in range(len(jobs))]
+        popular_ = [popular(batch.loaded, job, one) for job, one in zip(jobs, each, strict=True)]
+        return [_response(batch, job, *found) for job, found in zip(jobs, popular_, strict=True)]
     recommender, total = batch.loaded.recommender, len(batch.loaded.catalogue.row_of)
     k = min(max(job.request.k for job in jobs), total)
-    constraints = _constraints(batch, jobs)
-    if jobs[0].history:
-        histories = [job.history for job in jobs]
-        ids, scores = recommender.recommend(histories, k, constraints, spent=batch.spent)
-        found = list(zip(ids, scores, strict=True))
-    else:
-        each = [constraints.of([place]) for place in range(len(jobs))]
-        found = [recommender.popular(k, one) for one in each]
+    histories = [job.history for job in jobs]
+    ids, scores = recommender.recommend(histories, k, constraints, spent=batch.spent)
     return [
-        _response(batch, job, list(ids), np.asarray(scores, np.float32))
-        for job, (ids, scores) in zip(jobs, found, strict=True)
+        _response(batch, job, ids[at], scores[at], MODEL_STALE if job.stale else MODEL)
+        for at, job in enumerate(jobs)
     ]
+
+
+def _without_model(batch: _Batch, job: Job) -> Response:
+    """The answer to a good request on which the model failed."""
+    found = popular(batch.loaded, job, _constraints(batch, [job]))
+    told = replace(job, notes=(*job.notes, reason("model_failed")))
+    return replace(_response(batch, told, *found), model_failed=True)
 
 
 def _constraints(batch: _Batch, jobs: Sequence[Job]) -> Constraints:
@@ -159,9 +172,11 @@ def _observe_shares(
         batch.meter.observe("tesserec_allowed_share", items / total)
 
 
-def _response(batch: _Batch, job: Job, ids: list[str], scores: np.ndarray) -> Response:
+def _response(
+    batch: _Batch, job: Job, ids: Sequence[str], scores: np.ndarray, source: str
+) -> Response:
     k, rules = job.request.k, job.request.rules
-    ids, scores = ids[:k], scores[:k]
+    ids, scores = list(ids[:k]), np.asarray(scores[:k], np.float32)
     shortages = []
     if len(ids) < k:
         shortages.append(reason(_shortage(batch.loaded, job), found=len(ids), wanted=k))
@@ -170,7 +185,6 @@ def _response(batch: _Batch, job: Job, ids: list[str], scores: np.ndarray) -> Re
         if new < rules.quota_new:
             shortages.append(reason("no_new_items", found=new, wanted=rules.quota_new))
     told = explain(batch.loaded, job, ids) if rules.explain else ""
-    source = MODEL if job.history else POPULAR
     notes = "; ".join([*shortages, *job.notes])
     return Response(ids, scores, batch.loaded.release_id, source, notes, told)
 

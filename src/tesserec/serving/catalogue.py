@@ -65,6 +65,11 @@ class Catalogue:
         groups[some] = numbers[starts[:-1][some]]
         return groups
 
+    def category(self, row: int) -> str | None:
+        """The (first) category path of an item."""
+        paths = self._categories[row].as_py()
+        return paths[0] if paths else None
+
     # ---- masks, packed: shared by equal rules ----
 
     def mask(self, rule: FacetRule, told: Told | None = None) -> np.ndarray:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-
 PATIENCE_S = 3.0  # a read of a silent store ends after it; a late row is still worth remembering
 
 

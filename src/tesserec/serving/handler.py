@@ -52,6 +52,7 @@ class Handler:
         self.manager = manager or Manager(workdir, release)
         self.meter = meter or MemoryMeter()
         self._lookup = Lookup(self.settings.features, self.meter)
+        self._lookup.warm(self.manager.current.reader)
         self._exposures = exposures
 
     @classmethod

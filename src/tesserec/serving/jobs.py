@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,13 @@ from tesserec.serving.lookup import Found
 from tesserec.serving.masks import Told
 from tesserec.serving.reasons import reason
 from tesserec.serving.request import Request, Rules
+
+SAID = {  # of what the feature store did (Found.outcome)
+    "late": "did not answer in time",
+    "failed": "did not answer: it failed",
+    "skipped": "did not answer lately and is left alone",
+    "unknown": "no longer knows the user",
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,8 @@ class Job:
     notes: tuple[str, ...]
     shared: Hashable = None  # equal for jobs with an equal `allowed`
     by_list: bool = False  # `allow` names items alone: they are listed, not in `allowed`
+    usable: bool = True  # the model can tell something from the history
+    stale: bool = False  # the history is that of a remembered row
 
     @property
     def denied(self) -> set[str]:
@@ -53,11 +62,7 @@ def prepare(
         return request
     user = found.get(request.user_id)
     row = user.row if user else None
-    notes = []
-    if user and user.outcome in ("late", "failed"):
-        notes.append(reason("features_missing"))
-    elif user and user.outcome == "unknown":
-        notes.append(reason("unknown_user"))
+    notes = _notes(user) if user else []
     if request.history:
         wished = list(request.history)
         notes.append(reason("history_used"))
@@ -66,11 +71,23 @@ def prepare(
     known = loaded.catalogue.row_of
     history = [item for item in wished if item in known]
     ignored = [item for item in wished if item not in known]
-    if not history:
-        notes.append(reason("no_history"))
+    usable = loaded.recommender.tells(loaded.recommender.rows(history))
+    if not usable:
+        notes.append(reason("history_unusable" if history else "no_history"))
+    stale = not request.history and user is not None and user.age_s is not None
     seen = (set(row.seen) if row else set()) | set(wished)
     mask = _mask(loaded, request.rules, told)
-    return Job(request, history, ignored, seen, mask[0], tuple(notes), *mask[1:])
+    job = Job(request, history, ignored, seen, mask[0], tuple(notes), *mask[1:])
+    return replace(job, usable=usable, stale=stale)
+
+
+def _notes(user: Found) -> list[str]:
+    """What is to be said of how the user's features came."""
+    if user.age_s is not None:
+        return [reason("features_stale", store=SAID[user.outcome], age=round(user.age_s))]
+    if user.outcome == "unknown":
+        return [reason("unknown_user")]
+    return [] if user.outcome == "read" else [reason("features_missing", store=SAID[user.outcome])]
 
 
 def _mask(

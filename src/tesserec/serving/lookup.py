@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 from tesserec.config import LookupSettings
 from tesserec.serving.breaker import Breaker
-from tesserec.serving.features import Reader, UserRow
+from tesserec.serving.features import PATIENCE_S, Reader, UserRow
 from tesserec.serving.meter import Meter
+from tesserec.serving.quiet import Quiet
 from tesserec.serving.stale import RememberedRow, StaleRows
 from tesserec.serving.workers import Workers
 
 log = logging.getLogger(__name__)
 READERS = 4  # threads; one reads, the others are for when it hangs
-QUIET_S = 60.0  # a store that does not answer is logged once in so long, not once a batch
 MIB = 2**20
 
 
@@ -52,7 +52,7 @@ class Lookup:
         self._breaker = Breaker()
         self._workers = Workers(READERS, "features")
         self._stale = StaleRows(settings.stale_mib * MIB)
-        self._complain_at = 0.0
+        self._complain = Quiet(log).error
 
     def find(self, reader: Reader, user_ids: Iterable[str]) -> dict[str, Found]:
         """What is known of each user; one read of the store, never an exception."""
@@ -68,6 +68,15 @@ class Lookup:
                 found[user] = Found(self._remembered(user), outcome if rows is None else "unknown")
             self._meter.add("tesserec_features_total", outcome=found[user].outcome)
         return found
+
+    def warm(self, reader: Reader) -> None:
+        """Open in a thread of ours what a first read opens; a silent store is none of its concern.
+
+        So that the first batches don't find the store late for that alone.
+        """
+        read = _Read(reader, [""])
+        if self._workers.start(lambda: self._run(read)):
+            read.done.wait(PATIENCE_S)
 
     def close(self) -> None:
         self._workers.close()
@@ -105,13 +114,8 @@ class Lookup:
     def _remembered(self, user: str) -> RememberedRow | None:
         row = self._stale.get(user)
         outcome = "miss" if row is None else "hit"
-        self._meter.add("tesserec_cache_total", cache="stale users", outcome=outcome)
+        self._meter.add("tesserec_cache_total", cache="users", outcome=outcome)
         return row
-
-    def _complain(self, text: str, *values: object, trace: bool = False) -> None:
-        if time.monotonic() >= self._complain_at:
-            self._complain_at = time.monotonic() + QUIET_S
-            log.error(text, *values, exc_info=trace)
 
 
 class _Read:

@@ -62,6 +62,9 @@ METRICS = {
         "Users looked up in the online store",
         {"outcome": ("read", "unknown", "late", "failed", "skipped")},
     ),
+    "tesserec_model_failures_total": Metric(
+        "counter", "Good requests on which the model failed; popular items were the answer"
+    ),
     "tesserec_items_total": Metric("counter", "Items in answers", {"kind": ("new", "known")}),
     "tesserec_allowed_share": Metric(
         "histogram", "Share of the catalogue that a request's rules allow", {}, SHARES

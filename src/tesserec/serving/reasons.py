@@ -10,16 +10,19 @@ REASONS = {
     "rules_exhausted": "{found} of {wanted} items: the rules allow no more",
     "catalogue_exhausted": "{found} of {wanted} items: no more are there to be shown",
     "no_new_items": "{found} of {wanted} new items: no more are there to be shown",
-    "features_missing": "the feature store did not answer",
+    "features_missing": "the feature store {store}",
+    "features_stale": "the feature store {store}; what it said {age} s ago was used",
     "unknown_user": "unknown user",
     "history_used": "the request's history was used",
     "no_history": "no known item in the history: popular items",
+    "history_unusable": "the model can't tell anything from these items: popular ones",
+    "model_failed": "the model failed: popular items",
 }
 
 
-def reason(code: str, **numbers: int) -> str:
+def reason(code: str, **values: int | str) -> str:
     """One part of the output `reason`."""
-    return f"{code}: {REASONS[code].format(**numbers)}"
+    return f"{code}: {REASONS[code].format(**values)}"
 
 
 def codes_of(text: str) -> list[str]:

@@ -33,6 +33,7 @@ LATENCY_K = 10
 CALLERS = 8  # at once, so that the server batches them
 RETRIES = 10  # a batch on a busy machine may take longer than the queue allows to wait
 UNKNOWN_USER = "\N{SNOWMAN} no such user"
+BUDGET_MS = 10_000.0  # of the feature store: answers are compared, and a degraded one differs
 LONGEST = 10  # users with the longest histories are always among those asked
 
 
@@ -56,7 +57,8 @@ def rehearse(
 ) -> dict[str, Any]:
     """Ask a throw-away server for these users and compare.
 
-    A user whom an event reached meanwhile is left out: the two answers are of two histories.
+    A user whom an event reached meanwhile is left out: the two answers are of two histories. So is
+    one whose history tells the model nothing: the server then takes popular items of its category.
 
     Returns:
         `{release_id, users, equal, mismatches: [{user_id, problem, served, offline}],
@@ -68,9 +70,12 @@ def rehearse(
     """
     from tesserec.recommender import Recommender as Offline
 
+    settings = settings or ServeSettings()
     settings = replace(
-        settings or ServeSettings(), exposure=ExposureSettings(share=0)
-    )  # nobody sees
+        settings,
+        features=replace(settings.features, budget_ms=BUDGET_MS),
+        exposure=ExposureSettings(share=0),  # nobody sees
+    )
     warm = threading.Thread(target=_import_feast, daemon=True)
     warm.start()  # the server imports it too, meanwhile
     asked = [*users, UNKNOWN_USER]
@@ -90,7 +95,10 @@ def rehearse(
         ready = server.seconds_to_ready
     recommender = Offline.load(release_folder(workdir, release_id))
     offline = rankings(recommender, rows, DEPTH, withdrawn=_withdrawn(workdir))
-    same = [_history(old) == _history(new) for old, new in zip(before, rows, strict=True)]
+    same = [
+        _history(old) == _history(new) and not _untold(recommender, new)
+        for old, new in zip(before, rows, strict=True)
+    ]
     if not any(same[: len(users)]):
         raise TesserecError("events reached all users while they were rehearsed; run again")
     mismatches = []
@@ -216,6 +224,11 @@ def _mismatch(user: str, problem: str, ours: Ranking, theirs: Ranking) -> dict[s
 
 def _history(row: UserRow) -> tuple[list[str], set[str]]:
     return list(row.history), set(row.seen)
+
+
+def _untold(recommender: Any, row: UserRow) -> bool:
+    known = recommender.rows(row.history)
+    return len(known) > 0 and not recommender.tells(known)
 
 
 def _withdrawn(workdir: Path) -> frozenset[str]:

@@ -51,6 +51,7 @@ class Response:
     source: str
     reason: str
     explain: str  # JSON, or empty
+    model_failed: bool = False  # popular items, as the model could not answer a good request
 
 
 def make_request(

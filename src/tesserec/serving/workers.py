@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 
 class Workers:
@@ -16,10 +19,10 @@ class Workers:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._busy = 0
-        self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
 
-    def start(self, task: Callable[[], None]) -> bool:
-        """Run a task, which must not raise, in a free thread; False if all are busy."""
+    def start(self, task: Callable[[], object]) -> bool:
+        """Run a task in a free thread; False if all are busy."""
         with self._lock:
             if self._busy == self._count:
                 return False
@@ -40,6 +43,8 @@ class Workers:
         while (task := self._tasks.get()) is not None:
             try:
                 task()
+            except Exception:
+                log.exception("a task of %s failed", self._name)
             finally:
                 del task  # it may hold rows
                 with self._lock:

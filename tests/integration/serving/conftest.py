@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tesserec.artifacts import Artifact, build
-from tesserec.config import RunConfig
+from tesserec.config import LookupSettings, RunConfig, ServeSettings
 from tesserec.data.schemas import INTERACTIONS, ITEMS
 from tesserec.errors import UsageError
 from tesserec.serving.client import Recommender
@@ -76,7 +76,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Shop:
 
 @pytest.fixture(scope="session")
 def server(shop: Shop, project: Path) -> Iterator[TritonProcess]:
-    with start(shop.workdir, project) as running:
+    # Answers are compared here: a busy machine must not make the feature store late.
+    settings = ServeSettings(features=LookupSettings(budget_ms=5000))
+    with start(shop.workdir, project, settings=settings) as running:
         yield running
 
 

@@ -268,10 +268,11 @@ def test_one_read_of_features_a_batch(shop: Path) -> None:
     assert reader.reads == 1
 
 
-def test_a_failure_in_decoding_hits_one_request(
+def test_a_failure_of_the_model_degrades_one_request(
     shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handler = Handler(shop, manager=Manager(shop, reader=lambda _: FakeReader()))
+    meter = MemoryMeter()
+    handler = Handler(shop, manager=Manager(shop, reader=lambda _: FakeReader()), meter=meter)
     recommender = handler.manager.current.recommender
     real = recommender.recommend
 
@@ -282,10 +283,16 @@ def test_a_failure_in_decoding_hits_one_request(
 
     monkeypatch.setattr(recommender, "recommend", poisoned)
     good, bad, other = handler.recommend(
-        [make_request("U5"), make_request(history=["I013"]), make_request("U6")]
+        [make_request("U5"), make_request(history=["I013"], k=5), make_request("U6")]
     )
     assert isinstance(good, Response) and isinstance(other, Response)
-    assert isinstance(bad, ServingError) and "poison" in str(bad), "it isn't the caller's fault"
+    assert isinstance(bad, Response) and bad.model_failed and not good.model_failed
+    assert bad.source == "popular_in_category" and "model_failed" in bad.reason
+    assert meter.values["tesserec_model_failures_total",] == 1
+    assert not meter.values["tesserec_rejects_total", "internal"]
+    monkeypatch.setattr(recommender, "popular", poisoned)
+    (bad,) = handler.recommend([make_request(history=["I013"])])
+    assert isinstance(bad, ServingError), "nothing is left to answer with"
 
 
 def test_tensors_in_and_out(handler: Handler) -> None:
