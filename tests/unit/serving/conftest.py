@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,16 @@ import pytest
 from tesserec.release import promote
 from tesserec.serving.handler import Handler
 from tesserec.serving.manager import Manager
+from tests.fakes.patience import patient_lookup
 from tests.fakes.release import FakeReader, tiny_release
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient() -> Iterator[None]:
+    """Answers are compared: a busy machine must not make a store in memory late."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tesserec.serving.handler.Lookup", patient_lookup)
+        yield
 
 
 @pytest.fixture(scope="session")
