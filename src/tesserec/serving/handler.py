@@ -20,6 +20,7 @@ from tesserec.serving.manager import Manager
 from tesserec.serving.meter import MemoryMeter, Meter
 from tesserec.serving.orphan import die_with_server
 from tesserec.serving.request import Request, Response
+from tesserec.serving.tracing import TRACE, Tracer
 from tesserec.serving.wire import request_of, tensors_of
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Handler:
         self._lookup = Lookup(self.settings.features, self.meter)
         self._lookup.warm(self.manager.current.reader)
         self._exposures = exposures
+        self.tracer = self.meter if isinstance(self.meter, Tracer) else None
 
     @classmethod
     def from_environment(cls, meter: Meter | None = None) -> Handler:
@@ -65,6 +67,8 @@ class Handler:
         torch.set_num_threads(settings.threads)
         workdir = Path(os.environ["TESSEREC_WORKDIR"])
         meter = meter or MemoryMeter()
+        if settings.trace.url:
+            meter = Tracer(meter, settings.trace.url)
         handler = cls(
             workdir,
             os.environ.get("TESSEREC_RELEASE") or None,
@@ -87,6 +91,8 @@ class Handler:
     ) -> list[dict[str, np.ndarray] | RequestError | ServingError]:
         """`recommend` on input and output tensors (shapes: `tesserec.serving.wire`)."""
         answers = self.recommend([request_of(tensors, self.settings.limits) for tensors in batch])
+        if self.tracer:
+            self.tracer.batch(str(tensors[TRACE]) for tensors in batch)
         return [
             guarded(tensors_of, a) if isinstance(a, Response) else type(a)(str(a)[:ERROR_LENGTH])
             for a in answers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import itertools
 import json
 import re
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tesserec.config import ExposureSettings, ServeSettings, TraceSettings
 from tesserec.data.exposures import exposures_folder, read_exposures
@@ -25,6 +27,8 @@ from tests.integration.serving.conftest import Shop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(300)]
 LINE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
+SELECTOR = re.compile(r"\b((?:tesserec|nv)_\w+)(?:\{([^}]*)\})?")
+MONITORING = Path(__file__).parents[3] / "infra" / "monitoring"
 LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -56,7 +60,7 @@ class Keep(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, *_: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:
         """Nothing: a test's output is the test's."""
 
 
@@ -178,3 +182,37 @@ def test_a_traced_request_shows_where_its_time_went(
     assert {"QUEUE_START", "REQUEST_END"} <= {event["name"] for event in model["events"]}
     began, ended = (int(compute[f"{edge}TimeUnixNano"]) for edge in ("start", "end"))
     assert int(request["startTimeUnixNano"]) < began < ended <= int(request["endTimeUnixNano"])
+    assert eventually(lambda: len(named("total")) >= len(asked))
+    stages = [span for span in collector.spans if span.get("parentSpanId") == model["spanId"]]
+    inside = {span["name"]: span for span in stages}
+    assert {"compute", "features", "total"} <= set(inside), "ours beside Triton's"
+    assert began < int(inside["total"]["startTimeUnixNano"])
+    assert int(inside["total"]["endTimeUnixNano"]) < int(request["endTimeUnixNano"])
+
+
+@pytest.mark.usefixtures("asked")
+def test_panels_and_alerts_ask_for_what_there_is(seen: TritonProcess) -> None:
+    """Every series that an expression selects is one of the real server's."""
+    series = [(key[0], set(key[1:])) for key in scrape(seen)]
+    for title, expression in expressions():
+        selectors = SELECTOR.findall(expression)
+        assert selectors, title
+        for name, inner in selectors:
+            if name == "tesserec_release":  # set by a change of releases alone
+                continue
+            wished = [
+                [f"{label}={value}" for value in values.split("|")]
+                for label, values in re.findall(r'(\w+)=~?"([^"]*)"', inner)
+            ]
+            for choice in itertools.product(*wished):
+                there = any(name == one and set(choice) <= labels for one, labels in series)
+                assert there, f"{title}: there is no {name} with {choice}"
+
+
+def expressions() -> list[tuple[str, str]]:
+    """Title and PromQL of all panels and alerts; `up` and `job` are Prometheus' own."""
+    dashboard = json.loads((MONITORING / "grafana-dashboard.json").read_text())
+    alerts = yaml.safe_load((MONITORING / "alerts.yml").read_text())
+    rules = [rule for group in alerts["groups"] for rule in group["rules"]]
+    found = [(p["title"], target["expr"]) for p in dashboard["panels"] for target in p["targets"]]
+    return [*found, *((rule["alert"], rule["expr"]) for rule in rules if "up{" not in rule["expr"])]

@@ -8,6 +8,7 @@ import triton_python_backend_utils as pb_utils
 from tesserec.errors import Overloaded, RequestError
 from tesserec.serving.handler import Handler
 from tesserec.serving.meter_triton import TritonMeter
+from tesserec.serving.tracing import TRACE
 from tesserec.serving.waiting import WaitingRoom
 from tesserec.serving.wire import inputs_of
 
@@ -26,6 +27,8 @@ class TritonPythonModel:
             sender = request.get_response_sender()
             reply = partial(self.reply, sender)
             tensors = inputs_of(partial(pb_utils.get_input_tensor_by_name, request))
+            if self.handler.tracer:
+                tensors[TRACE] = numpy.array(request.trace().get_context() or "")
             self.room.take_in(tensors, reply, sender.is_cancelled, request.timeout() / 1e6)
 
     def reply(self, sender, answer):
