@@ -5,7 +5,6 @@ Reads a release with numpy, torch, pyarrow and safetensors alone.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,18 +12,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from safetensors.numpy import load_file
 
-from tesserec.artifacts import read_manifest
-from tesserec.decoders import DECODERS, make
+from tesserec.decoders import make
 from tesserec.decoders.constraints import Constraints
 from tesserec.decoders.exhaustive import Exhaustive
-from tesserec.decoders.graph_files import GRAPH
 from tesserec.decoders.scorers import VectorScorer
 from tesserec.errors import ArtifactError
-from tesserec.models.loading import Files, members, model_class, read_model
+from tesserec.opening import Opened, open_release
 
 BATCH = 256  # histories in one pass of the model
 Spent = Callable[[str, float], None]  # stage (model, decode), seconds
@@ -43,21 +38,28 @@ class Recommender:
         *,
         decoder: Mapping[str, Any] | None = None,
         release_id: str = "",
+        opened: Opened | None = None,
     ) -> None:
-        """`decoder`: a name and options, as of a run's section `decoder`; `saved`: a graph file."""
+        """`decoder`: a name and options, as of a run's section `decoder`; `saved`: a graph file.
+
+        `opened`: what a release's folder was opened into.
+        """
         if codes is not None and len(codes) != len(item_ids):
             raise ArtifactError(
                 f"the code table has {len(codes)} rows, the item list {len(item_ids)}; "
                 "they belong to different releases"
             )
         self.release_id = release_id
-        self.item_ids = list(item_ids)
+        self.item_ids = opened.item_ids if opened else list(item_ids)
         self.items = items if items is not None else pa.table({"item_id": pa.array(item_ids)})
-        self.row_of = {item: row for row, item in enumerate(self.item_ids)}
+        self.row_of = opened.row_of if opened else {i: row for row, i in enumerate(self.item_ids)}
         self.codes = codes
+        self.hashes = opened.hashes if opened else {}
         self._model = model.eval()
         self._model.freeze()
-        self._decoder = make(**{"name": "auto", **(decoder or {})}, model=model, codes=codes)
+        self._decoder: Any = opened.ranks if opened else None  # another's, of the same codes
+        if self._decoder is None:
+            self._decoder = make(**{"name": "auto", **(decoder or {})}, model=model, codes=codes)
         self._popularity = _popularity(self.items)
 
     @classmethod
@@ -74,37 +76,44 @@ class Recommender:
         return cls(model, codes, item_ids, items, decoder=decoder)
 
     @classmethod
-    def load(cls, folder: Path) -> Recommender:
+    def load(cls, folder: Path, *, beside: Sequence[Recommender] = ()) -> Recommender:
         """Open a release folder; its parts may lie in ancestors beside it.
+
+        Args:
+            beside: recommenders in memory; equal parts are shared with them, not read again.
 
         Raises:
             ArtifactError: the release is incomplete, its parts don't belong together, or it asks
                 for a model or a decoder that this version doesn't have.
         """
-        folder = Path(folder)
-        manifest = read_manifest(folder)
-        parts, name = manifest.get("parts", {}), str(manifest.get("model", ""))
-        needs_codes, decoder = model_class(name).needs_codes, _decoder(folder, manifest)
-        codes = _codes(folder, manifest) if needs_codes else None
-        items = pa.concat_tables(
-            [
-                pq.read_table(_part(folder, manifest, p))
-                for p in _entries(parts, "items", "items/base-0000.parquet")
-            ]
+        opened = open_release(Path(folder), beside)
+        return cls(
+            opened.model,
+            opened.codes,
+            opened.item_ids,
+            opened.items,
+            decoder=opened.decoder,
+            release_id=opened.release_id,
+            opened=opened,
         )
-        ids = items.column("item_id").to_pylist()
-        model = read_model(name, _model_files(folder, manifest, name), codes, len(ids))
-        release_id = str(manifest.get("release_id", folder.name))
-        return cls(model, codes, ids, items, decoder=decoder, release_id=release_id)
 
     @property
     def model_name(self) -> str:
         return self._model.name
 
     @property
+    def decoder(self) -> Any:
+        return self._decoder
+
+    @property
     def prefixes(self) -> bool:
         """Whether the best k are the first k of any longer ranking; not so of the graph's."""
         return getattr(self._decoder, "prefixes", True)
+
+    def trained_models(self) -> dict[str, Any]:
+        """The model, or the parts that it mixes, by name."""
+        named = getattr(self._model, "named_parts", None)
+        return named() if named else {self._model.name: self._model}
 
     def parts(self) -> dict[str, Recommender]:
         """Each part of a fusion as a recommender of its own; none of another model."""
@@ -239,66 +248,3 @@ def _popularity(items: pa.Table) -> np.ndarray:
 
     recent, ever = column("count_30d"), column("count_all")
     return (recent + ever / (ever.max(initial=0.0) + 1.0)).astype(np.float32)
-
-
-def _entries(parts: Mapping[str, Any], name: str, default: str) -> list[Any]:
-    return list(parts.get(name) or [{"path": default}])
-
-
-def _part(folder: Path, manifest: Mapping[str, Any], entry: Mapping[str, Any]) -> Path:
-    """Where a part lies: in this release, or in the ancestor that it names."""
-    release = entry.get("release")
-    home = folder if release in (None, manifest.get("release_id")) else folder.parent / str(release)
-    path = home / entry["path"]
-    if not path.exists():
-        raise ArtifactError(f"release {folder} refers to {path}, which isn't there; run verify")
-    return path
-
-
-def _codes(folder: Path, manifest: Mapping[str, Any]) -> np.ndarray:
-    entries = _entries(manifest.get("parts", {}), "codes", "codes/base-0000.safetensors")
-    return np.concatenate([load_file(_part(folder, manifest, p))["codes"] for p in entries])
-
-
-def _model_files(folder: Path, manifest: Mapping[str, Any], name: str) -> Files:
-    """The files of this release's model and of its parts; each may lie in another ancestor."""
-    home, entries = folder / "models", manifest.get("parts", {}).get("models") or {}
-    found = {m: {file: home / m / file for file in files} for m, files in members(name).items()}
-    for member in found:
-        for entry in entries.get(member) or []:
-            found[member][Path(entry["path"]).name] = _part(folder, manifest, entry)
-    return found
-
-
-def _decoder(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Name and options of the release's decoder; refuses one that this version doesn't have."""
-    entries = manifest.get("parts", {}).get("decoder") or []
-    paths = {Path(e["path"]).name: _part(folder, manifest, e) for e in entries}
-    found: dict[str, Any] = {}
-    if "decoder.json" in paths:
-        found = _decoder_json(paths["decoder.json"])
-    if found.get("name", "auto") not in ("auto", *DECODERS):
-        raise ArtifactError(
-            f"release {folder} asks for decoder {found['name']!r}, this version has "
-            f"{', '.join(DECODERS)}; use the version that made it"
-        )
-    if found.get("name") == "graph":
-        if GRAPH not in paths:
-            raise ArtifactError(f"release {folder} has no {GRAPH} for its decoder; build it anew")
-        found["saved"] = paths[GRAPH]
-    return found
-
-
-def _decoder_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ArtifactError(
-            f"{path} is no readable JSON ({error}); run `tesserec release verify`, and build the "
-            "release anew"
-        ) from None
-    if not isinstance(found, dict):
-        raise ArtifactError(
-            f"{path} holds no name and options of a decoder; build the release anew"
-        )
-    return found

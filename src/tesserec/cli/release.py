@@ -1,4 +1,4 @@
-"""`tesserec release`: list, promote, roll back, verify and prune releases."""
+"""`tesserec release`: list, try, promote, roll back, verify and prune releases."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ EXAMPLES = """examples:
   tesserec release list
   tesserec release verify r0123456789a
   tesserec release promote r0123456789a
+  tesserec release promote r0123456789a --canary 5%     for a share of the users
+  tesserec release promote r0123456789a --shadow        answers compared, not shown
   tesserec release rollback
   tesserec release prune
 """
 ACTIONS = {
-    "list": "all releases, the newest first",
-    "promote": "move the pointer to a release, after its hashes were checked",
-    "rollback": "move the pointer back to the release promoted before",
+    "list": "all releases, the newest first, and what the running server holds",
+    "promote": "move the pointer to a release, or try it beside the promoted one first",
+    "rollback": "cancel what is tried; else move the pointer back to the release before",
     "verify": "hash every file of a release again (default: the promoted one)",
     "prune": "delete all but the promoted one, the one before, the newest 3 and what these need",
 }
@@ -32,9 +34,35 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         if name == "promote":
             action.add_argument("release_id")
+            tried = action.add_mutually_exclusive_group()
+            tried.add_argument(
+                "--canary",
+                type=_share,
+                metavar="P%",
+                help="answer this share of the users by it; promote it again to complete",
+            )
+            tried.add_argument(
+                "--shadow",
+                type=_share,
+                nargs="?",
+                const=1.0,
+                metavar="P%",
+                help="let it answer this share (default: all) beside the promoted one, unseen",
+            )
         if name == "verify":
             action.add_argument("release_id", nargs="?")
         common(action)
+
+
+def _share(text: str) -> float:
+    """`5%` or `0.05` -> 0.05"""
+    try:
+        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share; write 5% or 0.05")
+    return share
 
 
 def execute(options: argparse.Namespace, out: Output) -> int:
@@ -46,10 +74,20 @@ def execute(options: argparse.Namespace, out: Output) -> int:
 
 
 def _list(workdir: Any, options: argparse.Namespace, out: Output) -> int:
-    from tesserec.release import list_releases
+    from tesserec.release import list_releases, read_pointer
+    from tesserec.serving.status import server_status
 
     releases = list_releases(workdir)
-    out.result({"releases": releases})
+    pointer = read_pointer(workdir) or {}
+    status = server_status(workdir)
+    out.result(
+        {
+            "releases": releases,
+            "canary": pointer.get("candidate"),
+            "withdrawn": pointer.get("withdrawn"),
+            "server": status,
+        }
+    )
     if not releases:
         others = sorted(p.parent.name for p in workdir.glob("*/promoted"))
         hint = f"; there are some in {', '.join(str(workdir / o) for o in others)}"
@@ -61,7 +99,7 @@ def _list(workdir: Any, options: argparse.Namespace, out: Output) -> int:
     rows = [
         [
             r["release_id"],
-            "promoted" if r["promoted"] else "",
+            _role(r, pointer),
             r["created"][:19],
             r["model"],
             f"{r['items']:,}",
@@ -72,20 +110,76 @@ def _list(workdir: Any, options: argparse.Namespace, out: Output) -> int:
     out.table(
         "releases", ["release", "", "created", "model", "items", "ndcg@10 kept"], rows, left=4
     )
+    _tell(pointer, status, out)
     return 0
 
 
-def _promote(workdir: Any, options: argparse.Namespace, out: Output) -> int:
-    from tesserec.release import promote
+def _role(row: dict[str, Any], pointer: dict[str, Any]) -> str:
+    if row["promoted"]:
+        return "promoted"
+    candidate = pointer.get("candidate")
+    if candidate and candidate["release_id"] == row["release_id"]:
+        return _tried(candidate)
+    return ""
 
-    return _moved(promote(workdir, options.release_id), out)
+
+def _tried(candidate: dict[str, Any]) -> str:
+    """`canary 5%`"""
+    return f"{candidate['mode']} {100 * candidate['share']:.4g}%"
+
+
+def _tell(pointer: dict[str, Any], status: dict[str, Any] | None, out: Output) -> None:
+    """What was withdrawn, and how things stand in the running server."""
+    gone = pointer.get("withdrawn")
+    if gone:
+        out.line(f"{gone['release_id']} ({gone['role']}) was withdrawn: {gone['reason']}")
+    if status is None:
+        return
+    out.line(f"the server (process {status['pid']}) serves {status['serving']}")
+    second = status["second"]
+    if second:
+        figures = ", ".join(
+            f"{name} {value:.4g}" for name, value in second["figures"].items() if value is not None
+        )
+        out.line(f"  beside it: {second['release_id']} ({second['role']}); {figures}")
+    for refused in status["refused"]:
+        out.line(f"  refused: {refused['release_id']}: {refused['reason']}")
+
+
+def _promote(workdir: Any, options: argparse.Namespace, out: Output) -> int:
+    from tesserec.release import CANARY, SHADOW, promote, try_release
+
+    mode = CANARY if options.canary is not None else SHADOW
+    share = options.canary if options.canary is not None else options.shadow
+    if share is None:
+        return _moved(promote(workdir, options.release_id), out)
+    pointer = try_release(workdir, options.release_id, mode=mode, share=share)
+    out.result(
+        {
+            "release_id": options.release_id,
+            "promoted": False,
+            "previous": pointer["previous"],
+            "ok": True,
+            "problems": [],
+            "canary": pointer["candidate"],
+        }
+    )
+    out.line(
+        f"{options.release_id} is tried beside {pointer['release_id']}: "
+        f"{_tried(pointer['candidate'])}; complete it by promoting it, cancel it by rollback"
+    )
+    return 0
 
 
 def _rollback(workdir: Any, options: argparse.Namespace, out: Output) -> int:
-    from tesserec.release import promoted, rollback
+    from tesserec.release import read_pointer, rollback
 
-    former = promoted(workdir)
-    return _moved({**rollback(workdir), "previous": former}, out)
+    former = read_pointer(workdir) or {}
+    pointer = rollback(workdir)
+    if pointer["release_id"] == former.get("release_id"):  # it was the candidate that went
+        out.note(f"{former['candidate']['release_id']} is tried no more")
+        return _moved(pointer, out)
+    return _moved({**pointer, "previous": former.get("release_id")}, out)
 
 
 def _moved(pointer: dict[str, Any], out: Output) -> int:
@@ -95,6 +189,7 @@ def _moved(pointer: dict[str, Any], out: Output) -> int:
         "previous": pointer.get("previous"),
         "ok": True,
         "problems": [],
+        "canary": pointer["candidate"],
     }
     out.result(result)
     out.line(f"{result['release_id']} is promoted (before: {result['previous'] or 'nothing'})")

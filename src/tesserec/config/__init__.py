@@ -1,5 +1,6 @@
 """The configuration of a run (docs/configuration.md)."""
 
+from tesserec.config.change import ChangeSettings
 from tesserec.config.models import (
     DecoderConfig,
     ModelConfig,
@@ -30,6 +31,7 @@ from tesserec.config.stages import (
 )
 
 __all__ = [
+    "ChangeSettings",
     "ClusterConfig",
     "DataConfig",
     "DecoderConfig",

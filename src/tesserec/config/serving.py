@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tesserec.config.change import ChangeSettings
 from tesserec.config.checks import check
 from tesserec.config.sight import ExposureSettings, TraceSettings
 
@@ -82,6 +83,7 @@ class ServeSettings:
     tls: TLSSettings = field(default_factory=TLSSettings)
     exposure: ExposureSettings = field(default_factory=ExposureSettings)
     trace: TraceSettings = field(default_factory=TraceSettings)
+    change: ChangeSettings = field(default_factory=ChangeSettings)
 
     def __post_init__(self) -> None:
         check(self.threads >= 1, "threads", self.threads, "use at least 1")

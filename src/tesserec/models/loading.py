@@ -51,11 +51,18 @@ def files_of(name: str, folder: Path) -> Files:
     return {m: {file: folder / m / file for file in files} for m, files in found.items()}
 
 
-def read_model(name: str, files: Files, codes: np.ndarray | None, items: int) -> Any:
+def read_model(
+    name: str,
+    files: Files,
+    codes: np.ndarray | None,
+    items: int,
+    held: Mapping[str, Any] | None = None,
+) -> Any:
     """A saved model, for a catalogue of N items that may have grown since.
 
     Args:
         codes: the code table [N, m]; None where there is none.
+        held: models of the same files that are in memory, by name: their weights are shared.
 
     Raises:
         ArtifactError: files are missing, damaged, or don't belong to these codes.
@@ -64,10 +71,13 @@ def read_model(name: str, files: Files, codes: np.ndarray | None, items: int) ->
     if kind.needs_codes and codes is None:
         raise ArtifactError(f"model {name} needs codes, and there are none; run verify")
     if parts != (name,):
-        made = {part: read_model(part, files, codes, items) for part in parts}
+        made = {part: read_model(part, files, codes, items, held) for part in parts}
         return kind.read(_file(files, name, f"{name}.json"), made, codes)
+    catalogue = codes if kind.needs_codes else items
+    if held and name in held:
+        return held[name].grown(catalogue)
     shape, weights = (_file(files, name, file) for file in (SHAPE, WEIGHTS))
-    return kind.read(shape, weights, codes if kind.needs_codes else items)
+    return kind.read(shape, weights, catalogue)
 
 
 def _known(name: str) -> str:

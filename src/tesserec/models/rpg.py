@@ -11,6 +11,7 @@ a block.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -291,9 +292,19 @@ class RPG(Trainable):
         self.train(was_training)
         return out
 
+    def grown(self, codes: np.ndarray) -> RPG:
+        """The same weights, not copied, for a code table that may have grown; self if it hasn't."""
+        _check_codes(self.shape, codes)
+        table = torch.from_numpy(codes.astype(np.int32))
+        if torch.equal(table, self.codes):
+            return self
+        other = copy.copy(self)
+        other._buffers = {**self._buffers, "codes": table}
+        return other
+
     def freeze(self) -> None:
         """Make `state` quick for weights that don't change any more; `train` undoes it."""
-        if self.tokens.device.type == "cpu":
+        if self._frozen is None and self.tokens.device.type == "cpu":
             heads = (self.tokens, self.head_weight, self.head_bias)
             digits = FrozenDigits(*heads, self.shape.temperature)
             self._frozen = FrozenBackbone(self.backbone), digits

@@ -10,6 +10,7 @@ Legend of shapes: N items of the catalogue, V items with a vector, d width, B hi
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -74,11 +75,7 @@ class SASRec(Trainable):
         self.shape = shape
         self._frozen: FrozenBackbone | None = None
         self.items = shape.items if items is None else items
-        if self.items < shape.items:
-            raise ArtifactError(
-                f"the catalogue has {self.items} items, the model was trained with {shape.items}; "
-                "use the items of the same release"
-            )
+        _check_items(shape, self.items)
         known = np.asarray(trained, dtype=bool)
         self._known = np.zeros(self.items, dtype=bool)
         self._known[: shape.items] = known
@@ -195,9 +192,23 @@ class SASRec(Trainable):
         out[asked] = s_Bd.float()
         return out
 
+    def grown(self, items: int) -> SASRec:
+        """The same weights, not copied, for a catalogue that may have grown; self if it hasn't.
+
+        Raises:
+            ArtifactError: the catalogue has fewer items than in training.
+        """
+        if items == self.items:
+            return self
+        _check_items(self.shape, items)
+        other = copy.copy(self)
+        other.items, other._known = items, np.zeros(items, dtype=bool)
+        other._known[: self.shape.items] = self._known[: self.shape.items]
+        return other
+
     def freeze(self) -> None:
         """Make `state` quick for weights that don't change any more; `train` undoes it."""
-        if self.vectors.device.type == "cpu":
+        if self._frozen is None and self.vectors.device.type == "cpu":
             self._frozen = FrozenBackbone(self.backbone)
 
     def warm(self) -> None:
@@ -271,3 +282,11 @@ class SASRec(Trainable):
         settings = cls.recipe(config)["model"]
         del settings["name"]
         return cls(Shape(items=len(trained), **settings), trained, seed=config.seed)
+
+
+def _check_items(shape: Shape, items: int) -> None:
+    if items < shape.items:
+        raise ArtifactError(
+            f"the catalogue has {items} items, the model was trained with {shape.items}; "
+            "use the items of the same release"
+        )

@@ -29,9 +29,10 @@ def list_releases(workdir: Path) -> list[dict[str, Any]]:
 
 
 def prune(workdir: Path, *, keep: int = KEEP_LAST) -> list[str]:
-    """Delete all but the promoted release, its predecessor, the newest `keep`, and what these need.
+    """Delete all but the promoted release, the one before, the candidate and the newest `keep`.
 
-    Returns the deleted ids. A folder vanishes by one rename before its files are deleted.
+    What these refer to stays too. Returns the deleted ids. A folder vanishes by one rename before
+    its files are deleted.
     """
     with pointer_lock(workdir):
         for leftover in releases_folder(workdir).glob(".deleted-*"):  # of a killed call
@@ -41,7 +42,9 @@ def prune(workdir: Path, *, keep: int = KEEP_LAST) -> list[str]:
             sorted(manifests, key=lambda i: (manifests[i]["created"], i))[-keep:] if keep else []
         )
         pointer = read_pointer(workdir) or {}
-        wanted = {*newest, pointer.get("release_id"), pointer.get("previous")} & manifests.keys()
+        named = {pointer.get("release_id"), pointer.get("previous")}
+        named.add((pointer.get("candidate") or {}).get("release_id"))
+        wanted = {*newest, *named} & manifests.keys()
         for release_id in list(wanted):
             wanted |= referred(manifests[release_id])
         doomed = sorted(manifests.keys() - wanted)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,51 @@ from tesserec.release.manifest import (
     release_id_of,
 )
 
+RACE_S = 2.0  # a file changed less long ago may change again with the same times
 
-def verify(folder: Path) -> list[str]:
-    """Re-hash a release's files and its parts in ancestors; one line a problem, [] if sound."""
+
+class Hashes:
+    """sha256 of files, remembered for as long as inode, size and times stay the same.
+
+    The time of a file's last change (ctime) can't be set back by a program, so other bytes under
+    the same name are found out.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[tuple[int, ...], str]] = {}
+
+    def __call__(self, path: Path) -> str:
+        stamp, known = _stamp(path), self._known.get(path)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        found = sha256_of(path)
+        if _stamp(path) == stamp and time.time() - stamp[-1] / 1e9 > RACE_S:
+            self._known[path] = (stamp, found)
+        return found
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def verify(folder: Path, sha256: Callable[[Path], str] = sha256_of) -> list[str]:
+    """Hash a release's files and its parts in ancestors; one line a problem, [] if sound.
+
+    Args:
+        sha256: of a file's bytes; a `Hashes` reads only files that it hasn't read before.
+    """
     try:
         manifest = read_release(folder)
     except ArtifactError as error:
         return [str(error)]
-    problems = check_files(folder, manifest["files"])
+    problems = check_files(folder, manifest["files"], sha256)
     problems += _names(folder, manifest)
     for name, part in named_parts(manifest["parts"]):
         path = part_path(folder, part)
         if not path.is_file():
             problems.append(f"part {name} is missing: {part.release}/{part.path}")
-        elif part.release != manifest["release_id"] and sha256_of(path) != part.sha256:
+        elif part.release != manifest["release_id"] and sha256(path) != part.sha256:
             problems.append(f"part {name} has other bytes than its manifest says: {part.path}")
         elif part.release == manifest["release_id"]:
             stated = manifest["files"].get(part.path, {}).get("sha256")
@@ -43,13 +75,13 @@ def verify(folder: Path) -> list[str]:
     return problems or _belong_together(folder, manifest)
 
 
-def require_sound(folder: Path) -> None:
+def require_sound(folder: Path, sha256: Callable[[Path], str] = sha256_of) -> None:
     """Raise if `verify` finds anything.
 
     Raises:
         ArtifactError: names the release, the first problems and the remedy.
     """
-    problems = verify(folder)
+    problems = verify(folder, sha256)
     if problems:
         raise ArtifactError(
             f"release {folder.name} is damaged: {'; '.join(problems[:3])}; "

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +16,12 @@ from tesserec.config import ServeSettings, serve_settings
 from tesserec.errors import RequestError, ServingError
 from tesserec.serving.answering import answer, guarded
 from tesserec.serving.exposure import ExposureLog
+from tesserec.serving.loaded import Loaded
 from tesserec.serving.lookup import Lookup
 from tesserec.serving.manager import Manager
 from tesserec.serving.meter import MemoryMeter, Meter
 from tesserec.serving.orphan import die_with_server
+from tesserec.serving.places import Places
 from tesserec.serving.request import Request, Response
 from tesserec.serving.tracing import TRACE, Tracer
 from tesserec.serving.wire import request_of, tensors_of
@@ -50,8 +53,10 @@ class Handler:
         exposures: ExposureLog | None = None,
     ) -> None:
         self.settings = settings or ServeSettings()
-        self.manager = manager or Manager(workdir, release)
         self.meter = meter or MemoryMeter()
+        self.manager = manager or Manager(
+            workdir, release, settings=self.settings.change, meter=self.meter
+        )
         self._lookup = Lookup(self.settings.features, self.meter)
         self._lookup.warm(self.manager.current.reader)
         self._exposures = exposures
@@ -105,16 +110,30 @@ class Handler:
 
         A `ServingError` is a fault of ours, not of the request.
         """
-        loaded = self.manager.current  # one release for the whole batch
+        places = self.manager.places  # the same for the whole batch
+        answers: list[Any] = [None] * len(requests)
+        for loaded, at in places.split(requests):
+            given = self._answer(places, loaded, [requests[place] for place in at])
+            for place, one in zip(at, given, strict=True):
+                answers[place] = one
+        self._count(answers)
+        if self._exposures:
+            self._exposures.put(requests, answers)
+        return answers
+
+    def _answer(
+        self, places: Places, loaded: Loaded, requests: Sequence[Request | RequestError]
+    ) -> list[Response | RequestError | ServingError]:
+        """What one of the releases in memory answers."""
         began = time.perf_counter()
         users = [r.user_id for r in requests if isinstance(r, Request) and r.user_id]
         found = self._lookup.find(loaded.reader, users)
         self.meter.observe("tesserec_stage_seconds", time.perf_counter() - began, stage="features")
+        busy = time.thread_time()
         answers = answer(loaded, requests, found, meter=self.meter)
+        busy = time.thread_time() - busy
         self.meter.observe("tesserec_stage_seconds", time.perf_counter() - began, stage="total")
-        self._count(answers)
-        if self._exposures:
-            self._exposures.put(requests, answers)
+        self.manager.saw(places, loaded, requests, found, answers, busy)
         return answers
 
     def _count(self, answers: Sequence[Response | RequestError | ServingError]) -> None:

@@ -1,48 +1,58 @@
-"""The release manager: loads the promoted release, follows the pointer, swaps one reference.
+"""The release manager: follows the pointer, and swaps one reference between batches.
 
-At most two releases are in memory: the serving one and, while it is loaded and checked, the next.
-A release that fails its checks is never served; the former one goes on.
+At most two releases are in memory (`Places`): the serving one, and in the second place the next
+one while it is loaded and rehearsed, a candidate that is tried, or for a while the former one. A
+release that fails is never served; the old one goes on.
 """
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tesserec.decoders.constraints import Constraints
+from tesserec.config import ChangeSettings
 from tesserec.errors import ServingError, TesserecError
-from tesserec.release.manifest import read_release, release_folder
-from tesserec.release.pointer import promoted
-from tesserec.release.verify import require_sound
-from tesserec.serving.catalogue import Catalogue
+from tesserec.release.candidate import CANARY, SHADOW, withdraw_candidate, withdraw_promotion
+from tesserec.release.pointer import now, promoted, read_pointer
 from tesserec.serving.features import Reader, open_reader
-from tesserec.serving.loaded import Loaded
+from tesserec.serving.judge import Judge, Tally
+from tesserec.serving.loaded import Loaded, Loader, load_recommender
+from tesserec.serving.meter import MemoryMeter, Meter
+from tesserec.serving.places import FORMER, LOADING, SERVING, Places
+from tesserec.serving.refusals import Refusals
+from tesserec.serving.request import Request, Response
+from tesserec.serving.shadow import Job, Shadow
+from tesserec.serving.status import write_status
+from tesserec.serving.trial import rehearse_loaded
 
 log = logging.getLogger(__name__)
 POINTER_S = 1.0  # seconds between looks at the pointer
 OVERLAY_S = 5.0
 RETRY_S = 30.0  # a release that failed its checks is tried again after this time
-
-
-def load_recommender(folder: Path) -> Any:
-    """The release's recommender; imports torch."""
-    from tesserec.recommender import Recommender
-
-    return Recommender.load(folder)
+STATUS_S = 10.0  # between two reports of how a candidate does
+RECENT = 256  # requests remembered for the rehearsal of the next release
 
 
 class Manager:
-    """Holds the release that answers requests.
+    """Holds the releases that answer requests.
 
     Args:
         workdir: the working folder with `releases/`, `promoted`, `overlay/` and `feature_store/`.
         release: serve this release whatever the pointer says (rehearsal); None follows the pointer.
         reader: opens the feature store of a working folder.
-        load: loads a recommender from a release's folder.
+        load: loads a recommender from a release's folder, beside those in memory.
+        settings: the bands of a change.
+        meter: where the numbers go; None keeps them in memory.
     """
 
     def __init__(
@@ -51,23 +61,78 @@ class Manager:
         release: str | None = None,
         *,
         reader: Callable[[Path], Reader] = open_reader,
-        load: Callable[[Path], Any] = load_recommender,
+        load: Callable[..., Any] = load_recommender,
+        settings: ChangeSettings | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.workdir = workdir
         self.pinned = release
-        self._open_reader = reader
-        self._load_recommender = load
-        self._refused: str | None = None  # the release that failed its checks
-        self._refused_at = 0.0
+        self.settings = settings or ChangeSettings()
+        self._meter = meter or MemoryMeter()
+        self._loader = Loader(workdir, reader=reader, load=load)
+        self._shadow = Shadow(self._meter)
+        self._recent: deque[Request] = deque(maxlen=RECENT)
+        self._refusals = Refusals()
+        self._loading: str | None = None
+        self._roles: dict[str, str] = {}  # release -> role, as last told
+        self._told_at = 0.0
+        self._grace_until = 0.0
         self._overlay_stamp: tuple[int, ...] | None = None
         self._stop = threading.Event()
-        self._swap = threading.Lock()  # held while `current` is made of the former one
+        self._swap_lock = threading.Lock()  # held while `places` is made of the former ones
         self._threads: list[threading.Thread] = []
         wanted = release or promoted(workdir)
         if wanted is None:
             raise ServingError(f"no release is promoted in {workdir}; run the pipeline first")
-        self.current: Loaded = self._load(wanted)
+        first = self._loader.load(wanted)
+        self.places = Places(first)
         self.refresh_overlay()
+        rehearse_loaded(self.current, None, (), self.settings.latency_ratio)
+        self._tell()
+
+    @property
+    def current(self) -> Loaded:
+        """The serving release."""
+        return self.places.serving
+
+    # ---- what requests have to do with it ----
+
+    def saw(
+        self,
+        places: Places,
+        loaded: Loaded,
+        requests: Sequence[Any],
+        found: Mapping[str, Any],
+        answers: Sequence[Any],
+        seconds: float,
+    ) -> None:
+        """Be told of a batch that `loaded`, one of `places`, has answered; never waits.
+
+        Args:
+            found: what the feature store told of its users.
+            seconds: of the processor, in the thread that answered.
+        """
+        loaded.tally.count(answers, seconds)
+        self._recent.extend(one for one in requests if isinstance(one, Request))
+        judge, other = places.judge, places.second
+        if judge is None or other is None:
+            return
+        if places.role == CANARY:
+            if loaded is places.serving:
+                return
+            other = places.serving  # what the users of the canary would have got
+        elif places.role == FORMER and judge.comparisons >= self.settings.requests:
+            return
+        pairs = [
+            (request, given)
+            for request, given in zip(requests, answers, strict=True)
+            if isinstance(given, Response) and places.compares(request)
+        ]
+        if pairs:
+            asked, served = zip(*pairs, strict=True)
+            self._shadow.offer(Job(other, asked, found, served, judge, places.role == SHADOW))
+
+    # ---- following ----
 
     def watch(self) -> None:
         """Follow the pointer and the overlay in the background until `close`.
@@ -80,31 +145,26 @@ class Manager:
             )
             self._threads.append(thread)
             thread.start()
+        self._tell()
 
     def close(self) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout=5)
+        self._shadow.close()
 
     def refresh_release(self) -> bool:
-        """Load the promoted release if it is another one; true if it now serves."""
-        wanted = self.pinned or promoted(self.workdir)
-        if wanted is None or wanted == self.current.release_id:
-            self._refused = None
-            return False
-        if self._refused == wanted and time.monotonic() - self._refused_at < RETRY_S:
-            return False
-        try:
-            loaded = self._load(wanted)
-        except Exception:  # whatever is wrong with the new one, the old one goes on
-            self._refused, self._refused_at = wanted, time.monotonic()
-            log.exception("release %s isn't served; %s goes on", wanted, self.current.release_id)
-            return False
-        with self._swap:
-            self.current = loaded.withdraw(self.current.withdrawn)
-        self._refused = None
-        log.info("serving release %s", wanted)
-        return True
+        """Do what bands and pointer say; true if another release serves now."""
+        before = self.current.release_id
+        self._judge()
+        pointer = self._pointer()
+        if pointer is not None:
+            self._follow_promotion(pointer)
+            if self.current.release_id == pointer["release_id"]:
+                self._follow_candidate(pointer)
+        if self.places.second is not None and time.monotonic() - self._told_at > STATUS_S:
+            self._tell()
+        return self.current.release_id != before
 
     def refresh_overlay(self) -> bool:
         """Read `<workdir>/overlay/withdrawn` if it changed; true if its items changed."""
@@ -119,10 +179,10 @@ class Manager:
             return False
         items = frozenset(line.strip() for line in text.splitlines() if line.strip())
         self._overlay_stamp = stamp
-        with self._swap:
+        with self._swap_lock:
             if items == self.current.withdrawn:
                 return False
-            self.current = self.current.withdraw(items)
+            self.places = self.places.withdraw(items)
         log.info("%d items are withdrawn", len(items))
         return True
 
@@ -137,44 +197,156 @@ class Manager:
                     said = str(error)
                     log.exception("%s of %s failed", look.__name__, self.workdir)
 
-    def _load(self, release_id: str) -> Loaded:
-        """Check, load and warm a release.
+    def _pointer(self) -> dict[str, Any] | None:
+        if self.pinned:
+            return {"release_id": self.pinned, "promoted_at": "", "candidate": None}
+        return read_pointer(self.workdir)
 
-        Raises:
-            TesserecError: damaged, or the feature registry hasn't its service with its schema.
-        """
-        folder = release_folder(self.workdir, release_id)
-        require_sound(folder)
-        manifest = read_release(folder)
-        reader = self._reader_for(manifest)
-        recommender = self._load_recommender(folder)
-        catalogue = Catalogue(recommender.items, recommender.row_of)
-        loaded = Loaded(release_id, recommender, reader, catalogue)
-        _warm(loaded)
+    def _follow_promotion(self, pointer: Mapping[str, Any]) -> None:
+        wanted, stamp = pointer["release_id"], str(pointer.get("promoted_at", ""))
+        if wanted == self.current.release_id or self._refusals.hold(wanted, stamp, RETRY_S):
+            return
+        loaded = self._bring(wanted, stamp)
+        if loaded is None or self._moved(pointer):
+            return
+        loaded = replace(loaded, tally=Tally())
+        places = Places(loaded)
+        if pointer.get("previous") == self.current.release_id and self.settings.grace_s:
+            judge = Judge(self.settings, loaded.tally, self.current.tally)
+            places = Places(loaded, self.current, FORMER, 1.0, stamp, judge)
+            self._grace_until = time.monotonic() + self.settings.grace_s
+        self._swap(places, "serving")
+        log.info("serving release %s", wanted)
+
+    def _follow_candidate(self, pointer: Mapping[str, Any]) -> None:
+        wanted = pointer["candidate"]
+        if wanted is None:
+            over = self.places.role == FORMER and time.monotonic() > self._grace_until
+            if self.places.candidate is not None or over:
+                self._swap(self.places.alone(), "settled" if over else "cancelled")
+            return
+        release_id, role, since = wanted["release_id"], wanted["mode"], wanted["since"]
+        if self.places.candidate is not None and self.places.since == since:
+            if self.places.share != wanted["share"]:
+                self._swap(replace(self.places, share=wanted["share"]), "tried")
+            return
+        if self._refusals.hold(release_id, since, RETRY_S):
+            return
+        loaded = self._bring(release_id, since)
+        if loaded is None or self._moved(pointer):
+            return
+        loaded = replace(loaded, tally=Tally())
+        judge = Judge(self.settings, loaded.tally, self.current.tally)
+        self._swap(Places(self.current, loaded, role, wanted["share"], since, judge), "tried")
+        log.info("trying release %s as %s", release_id, role)
+
+    def _bring(self, release_id: str, stamp: str) -> Loaded | None:
+        """The release, ready to answer; None if it is no good."""
+        second = self.places.second
+        if second is not None and second.release_id == release_id:
+            return second
+        del second
+        if self.places.second is not None:
+            self._swap(self.places.alone(), "settled")  # never three in memory
+        self._loading = release_id
+        self._tell()
+        try:
+            loaded = self._loader.load(release_id, [self.current])
+            loaded = loaded.withdraw(self.current.withdrawn)
+            recent = list(self._recent)
+            rehearse_loaded(loaded, self.current, recent, self.settings.latency_ratio)
+        except Exception as error:  # whatever is wrong with the new one, the old one goes on
+            log.exception(
+                "release %s isn't served; %s goes on", release_id, self.current.release_id
+            )
+            self._refusals.add(release_id, stamp, str(error) or type(error).__name__)
+            self._meter.add("tesserec_release_changes_total", outcome="refused")
+            return None
+        finally:
+            self._loading = None
+            self._tell()
+        self._refusals.settle(release_id)
         return loaded
 
-    def _reader_for(self, manifest: dict[str, Any]) -> Reader:
-        wanted = (manifest["feature_service"], manifest["feature_schema_hash"])
-        # anew for each release: its run may have changed the store's settings, and the former
-        # one is in use by another thread
-        reader = self._open_reader(self.workdir)
-        found = (reader.service, reader.schema_hash)
-        if found != wanted:
-            raise ServingError(
-                f"release {manifest['release_id']} needs feature service {wanted[0]} with schema "
-                f"{wanted[1]}; the registry has {found[0]} with {found[1]}. "
-                "Apply the feature repository of this release, or promote another one"
-            )
-        return reader
+    def _moved(self, pointer: Mapping[str, Any]) -> bool:
+        """Whether the pointer says something else since it was read; then look again first."""
+        return self._pointer() != pointer
+
+    # ---- going back ----
+
+    def _judge(self) -> None:
+        """Withdraw the newer release if it left its bands: here at once, then in the pointer."""
+        places = self.places
+        problem = places.judge.problem() if places.judge else None
+        if problem is None or places.second is None:
+            return
+        name = f"process {os.getpid()} of {os.uname().nodename}"
+        bad: Loaded = places.second
+        former: Loaded | None = None
+        if places.role == FORMER:
+            bad, former = places.serving, places.second
+        self._refusals.add(bad.release_id, places.since, problem, final=True)
+        self._swap(Places(former or places.serving), "withdrawn")
+        log.warning("release %s is withdrawn: %s", bad.release_id, problem)
+        if former is not None:
+            withdraw_promotion(self.workdir, bad.release_id, former.release_id, problem, by=name)
+        else:
+            withdraw_candidate(self.workdir, places.since, problem, by=name)
+
+    # ---- the one reference ----
+
+    def _swap(self, places: Places, outcome: str) -> None:
+        fewer = self.places.second is not None
+        with self._swap_lock:
+            withdrawn = self.current.withdrawn
+            if any(one and one.withdrawn != withdrawn for one in (places.serving, places.second)):
+                places = places.withdraw(withdrawn)
+            self.places = places
+        del places
+        self._meter.add("tesserec_release_changes_total", outcome=outcome)
+        self._tell()
+        if fewer:
+            self._shadow.clear()
+            _free()
+
+    def _tell(self) -> None:
+        """Metrics and `status.json`: what is in memory, and in which role."""
+        places = self.places
+        roles = {self._loading: LOADING} if self._loading else {}
+        if places.second is not None:
+            roles[places.second.release_id] = places.role
+        roles[places.serving.release_id] = SERVING
+        for release_id, role in self._roles.items() - roles.items():
+            self._meter.set("tesserec_release", 0, release_id=release_id, role=role)
+        for release_id, role in roles.items():
+            self._meter.set("tesserec_release", 1, release_id=release_id, role=role)
+        self._roles, self._told_at = roles, time.monotonic()
+        if self.pinned or not self._threads:  # a rehearsal, or no server
+            return
+        second = places.second and {
+            "release_id": places.second.release_id,
+            "role": places.role,
+            "share": places.share,
+            "since": places.since,
+            "figures": places.judge.figures() if places.judge else {},
+        }
+        status = {
+            "pid": os.getpid(),
+            "server": os.getppid(),
+            "at": now(),
+            "serving": places.serving.release_id,
+            "second": second,
+            "loading": self._loading,
+            "refused": self._refusals.rows(),
+        }
+        try:
+            write_status(self.workdir, status)
+        except OSError:  # a full disk is no reason not to serve
+            log.exception("%s has no new status", self.workdir)
 
 
-def _warm(loaded: Loaded) -> None:
-    """Do once what the first request would wait for. A silent store is no reason not to serve."""
-    rules = Constraints(allowed=loaded.shown_bits)
-    loaded.recommender.warm()
-    loaded.recommender.recommend([loaded.recommender.item_ids[:2]], 1, rules)
-    loaded.recommender.popular(1, rules)
-    try:
-        loaded.reader.read([""])
-    except Exception:  # whatever the store's driver raises; requests degrade until it answers
-        log.exception("the feature store does not answer")
+def _free() -> None:
+    """Give a dropped release's memory back to the system."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # a C library other than glibc
+        ctypes.CDLL(None).malloc_trim(0)

@@ -82,7 +82,7 @@ METRICS = {
     "tesserec_release_changes_total": Metric(
         "counter",
         "Changes of releases",
-        {"outcome": ("serving", "tried", "refused", "withdrawn")},
+        {"outcome": ("serving", "tried", "refused", "withdrawn", "cancelled", "settled")},
     ),
     "tesserec_shadow_total": Metric(
         "counter",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,11 +148,11 @@ def test_items_vanish_also_while_a_release_is_loaded(
     promote(tmp_path, first)
     loading, go_on = threading.Event(), threading.Event()
 
-    def slow(folder: Path) -> object:
+    def slow(folder: Path, beside: Sequence[Any] = ()) -> object:
         if folder.name == second:
             loading.set()
             assert go_on.wait(20)
-        return manager_module.load_recommender(folder)
+        return manager_module.load_recommender(folder, beside)
 
     manager = Manager(tmp_path, reader=lambda _: FakeReader(), load=slow)
     manager.watch()

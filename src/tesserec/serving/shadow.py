@@ -1,0 +1,98 @@
+"""Answers of the release in the second place beside those that were served, off their path."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tesserec.serving.answering import answer
+from tesserec.serving.judge import Judge
+from tesserec.serving.loaded import Loaded
+from tesserec.serving.meter import Meter
+from tesserec.serving.request import Request, Response
+
+log = logging.getLogger(__name__)
+WAITING = 64  # batches; more are dropped, and counted
+DUTY = 0.2  # of one core at most: the interpreter is shared with the requests
+REST_S = 1.0  # at most after one batch
+
+
+@dataclass(frozen=True)
+class Job:
+    """A batch as one release answered it, for the other one to answer too."""
+
+    other: Loaded
+    requests: Sequence[Request]
+    found: Mapping[str, Any]  # the same rows of the feature store for both
+    served: Sequence[Response]
+    judge: Judge
+    counts: bool  # the other one's answers count in its tally: it is a shadow
+
+
+class Shadow:
+    """A thread that answers a second time and compares."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._jobs: queue.Queue[Job | None] = queue.Queue(WAITING)
+        self._thread: threading.Thread | None = None
+
+    def offer(self, job: Job) -> None:
+        """Never waits."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
+            self._thread.start()
+        try:
+            self._jobs.put_nowait(job)
+        except queue.Full:
+            self._meter.add("tesserec_shadow_total", len(job.requests), outcome="dropped")
+
+    def clear(self) -> None:
+        """Forget what waits: it holds on to releases."""
+        while True:
+            try:
+                if self._jobs.get_nowait() is None:
+                    self._jobs.put_nowait(None)
+                    return
+            except queue.Empty:
+                return
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self.clear()
+            self._jobs.put(None)
+            self._thread.join(timeout=5)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            began = time.perf_counter()
+            try:
+                self._compare(job)
+            except Exception:  # a fault here is none of the requests'
+                log.exception("answers could not be compared")
+            del job
+            time.sleep(min((time.perf_counter() - began) * (1 / DUTY - 1), REST_S))
+
+    def _compare(self, job: Job) -> None:
+        began = time.thread_time()
+        answers = answer(job.other, job.requests, job.found)
+        if job.counts:
+            job.other.tally.count(answers, time.thread_time() - began)
+        for ours, theirs in zip(job.served, answers, strict=True):
+            if not isinstance(theirs, Response):
+                self._meter.add("tesserec_shadow_total", outcome="failed")
+                continue
+            job.judge.compared(overlap(ours.item_ids, theirs.item_ids))
+            same = list(ours.item_ids) == list(theirs.item_ids)
+            self._meter.add("tesserec_shadow_total", outcome="equal" if same else "different")
+
+
+def overlap(ours: Sequence[str], theirs: Sequence[str]) -> float:
+    """The items that two lists share, as a share of the longer one; 1 for two empty ones."""
+    longer = max(len(ours), len(theirs))
+    return len(set(ours) & set(theirs)) / longer if longer else 1.0

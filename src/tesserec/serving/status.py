@@ -1,0 +1,34 @@
+"""`<workdir>/serving/status.json`: what a server holds, what it refused and why, for operators."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tesserec.artifacts import write_atomic
+from tesserec.errors import ServingError
+from tesserec.serving.server_file import read_server_file
+
+
+def status_file(workdir: Path) -> Path:
+    return workdir / "serving" / "status.json"
+
+
+def write_status(workdir: Path, status: Mapping[str, Any]) -> None:
+    write_atomic(status_file(workdir), json.dumps(dict(status), indent=1))
+
+
+def server_status(workdir: Path) -> dict[str, Any] | None:
+    """`{pid, server, at, serving, second, refused}` of the running server; None without one.
+
+    `second` is null or `{release_id, role, share, since, figures}`, `refused` a list of
+    `{release_id, reason, at}`.
+    """
+    try:
+        running = read_server_file(workdir)
+        status = json.loads(status_file(workdir).read_text())
+    except (ServingError, FileNotFoundError, json.JSONDecodeError):
+        return None
+    return status if status["server"] == running["pid"] else None
