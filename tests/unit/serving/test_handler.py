@@ -209,7 +209,7 @@ def test_masks_outlive_withdrawals_and_items_dont(shop: Path) -> None:
     rules = {"allow": ["brand:B1"]}
     first = one(handler, user_id="U5", rules=rules).item_ids[0]
     kept = manager.current.catalogue.masks
-    manager.current = manager.current.withdraw(frozenset([first]))
+    manager.places = manager.places.withdraw(frozenset([first]))
     assert first not in one(handler, user_id="U5", rules=rules).item_ids
     assert manager.current.catalogue.masks is kept
     manager.current = manager.current.withdraw(frozenset())
