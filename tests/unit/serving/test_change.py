@@ -95,6 +95,11 @@ def ask(handler: Handler, users: Sequence[str] = USERS) -> dict[str, str]:
     }
 
 
+def counts(handler: Handler) -> Any:
+    assert isinstance(handler.meter, MemoryMeter)
+    return handler.meter.values
+
+
 def wait(what: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not what():
@@ -159,6 +164,7 @@ def test_a_completed_canary_is_not_loaded_again(
     try_release(tmp_path, second, mode=CANARY, share=0.3)
     handler.manager.refresh_release()
     tried = handler.manager.places.second
+    assert tried, handler.manager._refusals.rows()
     monkeypatch.setattr(handler.manager._loader, "load", None)
     promote(tmp_path, second)
     assert handler.manager.refresh_release()
@@ -181,7 +187,7 @@ def test_a_shadow_answers_unseen(tmp_path: Path, two: tuple[str, str]) -> None:
     wait(lambda: judge.comparisons == len(USERS))
     figures = judge.figures()
     assert figures["requests"] == len(USERS) and 0 < (figures["agreement"] or 0) < 1
-    counted = handler._meter.values  # pyright: ignore
+    counted = counts(handler)
     assert counted["tesserec_shadow_total", "different"] > 0
     handler.close()
 
@@ -195,7 +201,7 @@ def test_more_than_a_shadow_can_do_is_dropped_and_counted(
     ill["seconds"] = 0.2
     for _ in range(100):
         ask(handler, USERS[:2])
-    counted = handler._meter.values  # pyright: ignore
+    counted = counts(handler)
     assert counted["tesserec_shadow_total", "dropped"] > 20
     handler.close()
 
@@ -475,7 +481,7 @@ def test_operators_see_what_a_server_holds(
     wait(lambda: bool((server_status(tmp_path) or {})["second"]))
     told = (server_status(tmp_path) or {})["second"]
     assert told["release_id"] == second and told["role"] == CANARY and told["share"] == 0.25
-    counted = handler._meter.values  # pyright: ignore
+    counted = counts(handler)
     assert counted["tesserec_release", first, "serving"] == 1
     assert counted["tesserec_release", second, CANARY] == 1
     rollback(tmp_path)

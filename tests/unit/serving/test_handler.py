@@ -212,7 +212,7 @@ def test_masks_outlive_withdrawals_and_items_dont(shop: Path) -> None:
     manager.places = manager.places.withdraw(frozenset([first]))
     assert first not in one(handler, user_id="U5", rules=rules).item_ids
     assert manager.current.catalogue.masks is kept
-    manager.current = manager.current.withdraw(frozenset())
+    manager.places = manager.places.withdraw(frozenset())
     assert one(handler, user_id="U5", rules=rules).item_ids[0] == first
 
 
