@@ -26,7 +26,7 @@ from features import machine
 from serving.shops import generated, users_of
 from serving.variants import more_items, of_nonsense, other_weights
 
-from tesserec.config import ChangeSettings, ServeSettings
+from tesserec.config import ChangeSettings, LookupSettings, ServeSettings
 from tesserec.recommender import Recommender
 from tesserec.release import CANARY, SHADOW, promote, read_pointer, release_folder, rollback
 from tesserec.release import try_release as try_it
@@ -121,7 +121,10 @@ def run(workdir: Path) -> dict[str, Any]:
     broken = other_weights(workdir, base, 4)
     promote(workdir, base)
     users = users_of(workdir, USERS)
-    settings = ServeSettings(change=ChangeSettings(agreement=0.0))  # untrained: none agree
+    settings = ServeSettings(
+        change=ChangeSettings(agreement=0.0),  # untrained models: none agree
+        features=LookupSettings(budget_ms=10_000),  # a late store gives degraded answers
+    )
     with triton.start(workdir, ROOT, settings=settings) as server:
         load = begin(server.grpc, users)
         bench = Bench(workdir, load)

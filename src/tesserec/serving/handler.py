@@ -59,6 +59,7 @@ class Handler:
         )
         self._lookup = Lookup(self.settings.features, self.meter)
         self._lookup.warm(self.manager.current.reader)
+        self.manager.prepare = self._lookup.warm
         self._exposures = exposures
         self.tracer = self.meter if isinstance(self.meter, Tracer) else None
 

@@ -32,7 +32,7 @@ class Tally:
         self._seconds: dict[int, deque[float]] = defaultdict(lambda: deque(maxlen=KEPT))
 
     def count(self, answers: Sequence[Any], seconds: float) -> None:
-        errors = sum(isinstance(answer, ServingError) for answer in answers)
+        errors = sum(map(failed, answers))
         with self._lock:
             self.requests += len(answers)
             self.errors += errors
@@ -45,6 +45,11 @@ class Tally:
     def seconds(self) -> dict[int, list[float]]:
         with self._lock:
             return {size: list(times) for size, times in self._seconds.items()}
+
+
+def failed(answer: Any) -> bool:
+    """Whether the release could not answer a good request, even if popular items made up for it."""
+    return isinstance(answer, ServingError) or getattr(answer, "model_failed", False)
 
 
 class Judge:

@@ -71,6 +71,7 @@ class Manager:
         self._meter = meter or MemoryMeter()
         self._loader = Loader(workdir, reader=reader, load=load)
         self._shadow = Shadow(self._meter)
+        self.prepare: Callable[[Reader], None] = lambda _: None  # open a store for the requests
         self._recent: deque[Request] = deque(maxlen=RECENT)
         self._refusals = Refusals()
         self._loading: str | None = None
@@ -255,6 +256,7 @@ class Manager:
             loaded = loaded.withdraw(self.current.withdrawn)
             recent = list(self._recent)
             rehearse_loaded(loaded, self.current, recent, self.settings.latency_ratio)
+            self.prepare(loaded.reader)
         except Exception as error:  # whatever is wrong with the new one, the old one goes on
             log.exception(
                 "release %s isn't served; %s goes on", release_id, self.current.release_id

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tesserec.serving.answering import answer
-from tesserec.serving.judge import Judge
+from tesserec.serving.judge import Judge, failed
 from tesserec.serving.loaded import Loaded
 from tesserec.serving.meter import Meter
 from tesserec.serving.request import Request, Response
@@ -84,7 +84,7 @@ class Shadow:
         if job.counts:
             job.other.tally.count(answers, time.thread_time() - began)
         for ours, theirs in zip(job.served, answers, strict=True):
-            if not isinstance(theirs, Response):
+            if not isinstance(theirs, Response) or failed(theirs):
                 self._meter.add("tesserec_shadow_total", outcome="failed")
                 continue
             job.judge.compared(overlap(ours.item_ids, theirs.item_ids))

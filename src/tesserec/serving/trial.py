@@ -14,7 +14,7 @@ import numpy as np
 
 from tesserec.errors import RequestError, ServingError
 from tesserec.serving.answering import answer
-from tesserec.serving.judge import SLACK_S
+from tesserec.serving.judge import SLACK_S, failed
 from tesserec.serving.loaded import Loaded
 from tesserec.serving.lookup import Found
 from tesserec.serving.request import Request, Response
@@ -78,6 +78,8 @@ def _read(loaded: Loaded, requests: Sequence[Request]) -> Mapping[str, Found]:
 def _problem(loaded: Loaded, given: object) -> str | None:
     if not isinstance(given, Response):
         return str(given)
+    if failed(given):
+        return given.reason
     if not np.isfinite(given.scores).all():
         return "a score is no number"
     row_of, shown = loaded.recommender.row_of, loaded.shown
@@ -88,7 +90,7 @@ def _problem(loaded: Loaded, given: object) -> str | None:
 
 
 def _fails(old: Loaded, request: Request, found: Mapping[str, Found]) -> bool:
-    return not isinstance(answer(old, [request], found)[0], Response)
+    return failed(answer(old, [request], found)[0])
 
 
 def _require_quick(
