@@ -47,11 +47,14 @@ def project() -> Path:
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory, project: Path) -> Shop:
+    return make_shop(tmp_path_factory.mktemp("shop"), project, RunConfig())
+
+
+def make_shop(workdir: Path, project: Path, config: RunConfig) -> Shop:
+    """A filled feature store as the configuration says, and two releases."""
     from tesserec.release import build_release, promote
     from tesserec.steps import feature_store, features
 
-    workdir = tmp_path_factory.mktemp("shop")
-    config = RunConfig()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TESSEREC_PROJECT", str(project))
         raw, _ = build(workdir, "raw", params={}, parents=(), version=1, make=_raw)
