@@ -133,6 +133,26 @@ def back_after(url: str, limit_s: float = 30.0) -> float:
     raise TimeoutError(f"no fresh row within {limit_s:.0f} s")
 
 
+def push_and_ask(workdir: Path, url: str, user: str, item: str) -> None:
+    """An event is in the next answer that has the store's row; a remembered row never hides it.
+
+    Raises:
+        RuntimeError: it isn't.
+    """
+    from tesserec.features.push import push_event
+
+    push_event(workdir, user, item)
+    with Recommender(url, timeout_s=10) as client:
+        for _ in range(50):
+            answer = client.recommend(user_id=user, k=8, rules={"explain": True})
+            if answer.source == "model":
+                if answer.history[-1:] != [item]:
+                    raise RuntimeError(f"{item} was pushed, the history is {answer.history}")
+                return
+            time.sleep(0.1)
+    raise RuntimeError(f"no fresh row of {user} within 50 requests")
+
+
 @contextmanager
 def variables(**values: str) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in values}
@@ -181,8 +201,10 @@ def redis_drill(folder: Path, make_shop: MakeShop, seconds: float, told: Told) -
                 proxy.delay_s = 0.0
                 late.recovery_s = back_after(server.grpc)
                 add(late)
+                push_and_ask(shop.workdir, server.grpc, "U5", "I005")
                 redis.command("FLUSHALL")
                 add(ask(server.grpc, "Redis lost its data", seconds))
+                push_and_ask(shop.workdir, server.grpc, "U7", "I006")
     finally:
         proxy.close()
         redis.kill()
@@ -207,6 +229,7 @@ def sqlite_drill(folder: Path, make_shop: MakeShop, seconds: float, told: Told) 
             out = ask(server.grpc, "SQLite, locked against readers", seconds)
         out.recovery_s = back_after(server.grpc)
         add(out)
+        push_and_ask(shop.workdir, server.grpc, "U5", "I005")
     return phases
 
 
