@@ -42,6 +42,10 @@ class Constraints:
 
         return replace(self, deny=some(self.deny), allow=some(self.allow), seeds=some(self.seeds))
 
+    def masks_of(self, users: Sequence[int]) -> Constraints:
+        """What a decoder itself reads of the rules of some users."""
+        return replace(self.of(users), quota=None, cap=None, seeds=None)
+
     def check(self, users: int, items: int) -> None:
         """Refuse rules made for another batch or another catalogue.
 
@@ -82,90 +86,3 @@ def bits_at(bits: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def count_bits(bits: np.ndarray) -> int:
     """How many of the packed bits are set."""
     return int.from_bytes(bits.tobytes(), "little").bit_count()
-
-
-def choose(
-    rows: np.ndarray,
-    k: int,
-    *,
-    cut: int | None,
-    in_quota: np.ndarray | None,
-    every_quota: bool = False,
-    need: int,
-    group: np.ndarray | None,
-    cap: int,
-) -> list[int] | None:
-    """Positions of `rows` to show, best first, or None if a longer list is needed to be sure.
-
-    Args:
-        rows: allowed items, best first; complete for all items up to position `cut`, and after
-            that for quota items only. `cut` None: nothing was left out.
-        in_quota: bool, aligned with rows. need: how many of them there should be.
-        every_quota: whether all quota items that may be shown are among the rows.
-        group: int, aligned with rows; -1 is no group. cap: how many of one group there may be.
-    """
-    quota = in_quota if in_quota is not None else np.zeros(len(rows), dtype=bool)
-    need = min(need, k) if in_quota is not None else 0
-    chosen, complete = _walk(quota, k, need, group, cap, cut)
-    met = int(quota[chosen].sum()) >= need
-    if complete and len(chosen) == k and met:
-        return chosen
-    if cut is not None and not (complete and every_quota):
-        return None
-    if not met:  # seat the quota first: the greedy choice under caps is the largest there is
-        chosen, _ = _walk(quota, need, need, group, cap, None, only=quota)
-    chosen = _fill(chosen, len(rows) if cut is None else cut, k, group, cap)
-    return None if cut is not None and len(chosen) < k else sorted(chosen)
-
-
-def _walk(
-    quota: np.ndarray,
-    k: int,
-    need: int,
-    group: np.ndarray | None,
-    cap: int,
-    cut: int | None,
-    only: np.ndarray | None = None,
-) -> tuple[list[int], bool]:
-    """Down the list, keeping `need` places for quota items; and was the list long enough?"""
-    chosen: list[int] = []
-    counts: dict[int, int] = {}
-    for position in range(len(quota)):
-        if len(chosen) == k:
-            break
-        reserved = k - len(chosen) <= need
-        if cut is not None and position >= cut and not reserved:
-            return chosen, False
-        if (only is not None and not only[position]) or (reserved and not quota[position]):
-            continue
-        if group is not None and not _seat(counts, int(group[position]), cap):
-            continue
-        need -= bool(quota[position])
-        chosen.append(position)
-    return chosen, True
-
-
-def _fill(seated: list[int], total: int, k: int, group: np.ndarray | None, cap: int) -> list[int]:
-    """Add the best of the rest to those already seated."""
-    counts: dict[int, int] = {}
-    for position in seated:
-        if group is not None:
-            _seat(counts, int(group[position]), cap)
-    chosen, taken = list(seated), set(seated)
-    for position in range(total):
-        if len(chosen) >= k:
-            break
-        if position in taken:
-            continue
-        if group is None or _seat(counts, int(group[position]), cap):
-            chosen.append(position)
-    return chosen
-
-
-def _seat(counts: dict[int, int], group: int, cap: int) -> bool:
-    if group < 0:
-        return True
-    if counts.get(group, 0) >= cap:
-        return False
-    counts[group] = counts.get(group, 0) + 1
-    return True
