@@ -37,6 +37,7 @@ class ByHand:
         self.shown = {
             i for i, r in self.rows.items() if r["available"] is not False and i not in withdrawn
         }
+        self.trained = [item for item, row in self.rows.items() if row["trained"]]
         self.brands: dict[str, set[str]] = defaultdict(set)
         self.levels: dict[str, set[str]] = defaultdict(set)
         leaves: dict[str, int] = {}
@@ -70,7 +71,8 @@ class ByHand:
             rules["seed"] = int(rng.integers(0, 2**31))
         if rng.random() < 0.3:
             rules["exclude_seen"] = False
-        history = [str(i) for i in rng.choice(self.ids, int(rng.integers(1, 20)))]
+        history = [str(i) for i in rng.choice(self.ids, int(rng.integers(0, 20)))]
+        history.append(str(rng.choice(self.trained)))  # else SASRec knows nothing of it
         seen = {str(i) for i in rng.choice(self.ids, int(rng.integers(0, 60)))}
         return Wish(history, seen, k, rules)
 

@@ -11,7 +11,7 @@ REASONS = {
     "catalogue_exhausted": "{found} of {wanted} items: no more are there to be shown",
     "no_new_items": "{found} of {wanted} new items: no more are there to be shown",
     "features_missing": "the feature store {store}",
-    "features_stale": "the feature store {store}; what it said {age} s ago was used",
+    "features_stale": "the feature store {store}, and what it said {age} s ago was used",
     "unknown_user": "unknown user",
     "history_used": "the request's history was used",
     "no_history": "no known item in the history: popular items",

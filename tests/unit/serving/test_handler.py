@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,13 @@ def test_quota_and_diversity(handler: Handler) -> None:
     spread = one(handler, user_id="U5", k=60, rules={"diversity": 1})
     groups = [int(item[1:]) % 6 for item in spread.item_ids if item != "I007"]
     assert sorted(groups) == list(range(6))
+
+
+def test_the_page_on_rules_has_every_reason() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "rules.md").read_text()
+    table = page.partition("## Reasons")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(REASONS)
+    assert not any("; " in words for words in REASONS.values()), "it stands between two reasons"
 
 
 @pytest.mark.parametrize(
