@@ -38,7 +38,7 @@ SAMPLES = 5 if QUICK else 15
 DIGITS, CODES, DAY_S, NOW_S = 32, 256, 86_400, 1_790_000_000
 
 # In the second column the same rule of another value, for the column *new*.
-RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+RULES: dict[str, tuple[dict[str, Any], ...]] = {
     "none": ({}, {}),
     "brand, .1 %": ({"allow": ["brand:B7"]}, {"allow": ["brand:B8"]}),
     "category, 2 %": ({"allow": ["category:L3"]}, {"allow": ["category:L4"]}),
