@@ -86,6 +86,8 @@ def command(plan: Plan, models: Path, ports: Sequence[int]) -> list[str]:
         *_restrictions(plan.password),
         *_tls(plan.settings.tls),
         *trace_flags(plan.settings.trace),
+        # Else the memory of the largest messages is kept for the next ones.
+        "--grpc-infer-allocation-pool-size=0",
         f"--grpc-http2-min-recv-ping-interval-without-data={PING_MS}",
         "--grpc-keepalive-permit-without-calls=1",
         "--model-control-mode=explicit",

@@ -13,6 +13,8 @@ from tesserec.errors import RequestError
 from tesserec.serving.request import LIMITS, Request, Response, make_request
 
 INPUTS = ("user_id", "history", "k", "rules")
+MAX_ID_BYTES = 1024
+MAX_RULES_BYTES = 2 << 20
 OUTPUTS = ("item_id", "score", "release_id", "source", "reason", "explain")
 
 
@@ -34,24 +36,21 @@ def request_of(
 ) -> Request | RequestError:
     """The request of one set of input tensors, each with a batch dimension of 1; never raises.
 
-    Shapes: user_id [1, 1], history [1, n] (n may be 0), k [1, 1], rules [1, 1].
+    Shapes: user_id [1, 1], history [1, n] (n may be 0), k [1, 1], rules [1, 1]. Sizes are looked at
+    before anything is decoded.
     """
     try:
-        for name in INPUTS:
-            if tensors[name].shape[0] != 1:
-                raise RequestError(
-                    f"{name} has a batch of {tensors[name].shape[0]}; send one user a request, "
-                    "the server makes the batches"
-                )
+        _check_shapes(tensors, limits)
         return make_request(
-            user_id=_text(tensors["user_id"].reshape(-1)[0], "user_id"),
-            history=[_text(value, "history") for value in tensors["history"].reshape(-1)],
+            user_id=_text(tensors["user_id"].reshape(-1)[0], "user_id", MAX_ID_BYTES),
+            history=[_text(v, "history", MAX_ID_BYTES) for v in tensors["history"].reshape(-1)],
             k=int(tensors["k"].reshape(-1)[0]),
-            rules=_text(tensors["rules"].reshape(-1)[0], "rules"),
+            rules=_text(tensors["rules"].reshape(-1)[0], "rules", MAX_RULES_BYTES),
             limits=limits,
         )
     except RequestError as error:
-        return error
+        # Another one, without the traceback: its frames would keep the request's bytes alive.
+        return RequestError(str(error))
     except KeyError as error:
         return RequestError(f"input {error} is missing, or its bytes aren't what its type says")
     except (ValueError, TypeError, IndexError) as error:
@@ -70,9 +69,23 @@ def tensors_of(response: Response) -> dict[str, np.ndarray]:
     }
 
 
-def _text(value: Any, name: str) -> str:
+def _check_shapes(tensors: Mapping[str, np.ndarray], limits: LimitSettings) -> None:
+    for name in INPUTS:
+        if tensors[name].shape[0] != 1:
+            raise RequestError(
+                f"{name} has a batch of {tensors[name].shape[0]}; send one user a request, "
+                "the server makes the batches"
+            )
+    count = tensors["history"].size
+    if count > limits.history:
+        raise RequestError(f"the history has {count} items; send the last {limits.history}")
+
+
+def _text(value: Any, name: str, most: int) -> str:
     if isinstance(value, str):
         return value
+    if value is None or len(value) > most:  # None: `tesserec.serving.long_texts`
+        raise RequestError(f"{name} holds a text of more than {most} bytes")
     try:
         return bytes(value).decode()
     except UnicodeDecodeError as error:

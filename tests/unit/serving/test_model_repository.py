@@ -87,6 +87,7 @@ def response(tensors: list[FakeTensor] | None = None, error: FakeError | None = 
 def model(handler: Handler, monkeypatch: pytest.MonkeyPatch) -> Any:
     utils = ModuleType("triton_python_backend_utils")
     stand_in: Any = utils
+    stand_in.deserialize_bytes_tensor = lambda raw: np.array([raw], object)
     stand_in.get_input_tensor_by_name = lambda request, name: request[name]
     stand_in.Tensor, stand_in.InferenceResponse, stand_in.TritonError = (
         FakeTensor,

@@ -7,6 +7,7 @@ import triton_python_backend_utils as pb_utils
 
 from tesserec.errors import Overloaded, RequestError
 from tesserec.serving.handler import Handler
+from tesserec.serving.long_texts import refuse_long_texts
 from tesserec.serving.meter_triton import TritonMeter
 from tesserec.serving.tracing import TRACE
 from tesserec.serving.waiting import WaitingRoom
@@ -20,6 +21,7 @@ class TritonPythonModel:
             raise RuntimeError(f"numpy {numpy.__version__} in the serving environment; it needs <2")
         self.handler = Handler.from_environment(TritonMeter(pb_utils.MetricFamily))
         limits, meter = self.handler.settings.limits, self.handler.meter
+        refuse_long_texts(pb_utils, limits)
         self.room = WaitingRoom(self.handler.recommend_tensors, limits, meter)
 
     def execute(self, requests):
