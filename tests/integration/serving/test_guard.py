@@ -28,7 +28,7 @@ pytestmark = pytest.mark.triton
 
 
 def authority(folder: Path, name: str) -> Any:
-    """A CA of its own: a function that signs certificates into `folder`; its own is `<name>.pem`."""
+    """A CA of its own, `<name>.pem`: a function that signs certificates into `folder`."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
