@@ -111,6 +111,7 @@ def load_recommender(folder: Path, beside: Sequence[Any] = ()) -> Any:
 def _warm(loaded: Loaded) -> None:
     """Do once what the first request would wait for. A silent store is no reason not to serve."""
     rules = Constraints(allowed=loaded.shown_bits)
+    loaded.catalogue.warm()
     loaded.recommender.warm()
     loaded.recommender.recommend([loaded.recommender.item_ids[:2]], 1, rules)
     loaded.recommender.popular(1, rules)
