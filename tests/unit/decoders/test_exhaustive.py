@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tesserec.decoders import exhaustive, make, ranking
+from tesserec.decoders import exhaustive, make, quotas, ranking
 from tesserec.decoders.constraints import Constraints, pack_bits, unpack_bits
 from tesserec.decoders.exhaustive import Exhaustive
 from tesserec.decoders.ranking import top_k
@@ -88,6 +90,7 @@ def test_rank_is_brute_force(
     codes, state, k, rules, block = case
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exhaustive, "ITEM_BLOCK", block)
+        patch.setattr(quotas, "LONGER", 2)  # lists that are too short at first
         for module in (exhaustive, ranking):
             patch.setattr(module, "USER_BLOCK", 2)
         rows, scores = Exhaustive(CodeScorer(codes, CODES)).rank(state, k, rules)
@@ -98,6 +101,30 @@ def test_rank_is_brute_force(
         assert rows[user].tolist() == expected + [-1] * (k - len(expected))
         assert scores[user, : len(expected)].tolist() == truth[user, expected].tolist()
         assert np.isneginf(scores[user, len(expected) :]).all()
+
+
+def test_a_cap_that_cannot_be_filled_needs_no_list_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20,000 items in 10 groups, one of each: asked for the best 100, 10 come."""
+    rng = np.random.default_rng(5)
+    group = rng.integers(0, 10, 20_000).astype(np.int32)
+    group[rng.integers(0, 20_000, 3)] = 10  # a rare one
+    codes = rng.integers(0, CODES, (20_000, 6)).astype(np.uint8)
+    state = torch.from_numpy(-rng.random((2, 6, CODES)).astype(np.float32))
+    decoder, asked = Exhaustive(CodeScorer(codes, CODES)), []
+    real = decoder._top
+
+    def top(state: torch.Tensor, k: int, *rest: Any) -> Any:
+        asked.append(k)
+        return real(state, k, *rest)
+
+    monkeypatch.setattr(decoder, "_top", top)
+    rows, _ = decoder.rank(state, 100, Constraints(cap=(group, 1)))
+    order, _ = real(state, 20_000, Constraints(), None)
+    for user in range(2):
+        expected = chosen_by_hand(order[user].tolist(), 100, group=group, cap=1)
+        assert len(expected) == 11
+        assert rows[user].tolist() == expected + [-1] * 89
+    assert max(asked) <= 1600
 
 
 @settings(max_examples=100, deadline=None)
