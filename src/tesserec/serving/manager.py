@@ -23,11 +23,12 @@ from typing import Any
 from tesserec.config import ChangeSettings
 from tesserec.errors import ServingError, TesserecError
 from tesserec.release.candidate import CANARY, SHADOW, withdraw_candidate, withdraw_promotion
-from tesserec.release.pointer import now, promoted, read_pointer
+from tesserec.release.pointer import promoted, read_pointer
 from tesserec.serving.features import Reader, open_reader
 from tesserec.serving.judge import Judge, Tally
 from tesserec.serving.loaded import Loaded, Loader, load_recommender
 from tesserec.serving.meter import MemoryMeter, Meter
+from tesserec.serving.overlay import Overlay
 from tesserec.serving.places import FORMER, LOADING, SERVING, Places
 from tesserec.serving.refusals import Refusals
 from tesserec.serving.request import Request, Response
@@ -78,7 +79,7 @@ class Manager:
         self._roles: dict[str, str] = {}  # release -> role, as last told
         self._told_at = 0.0
         self._grace_until = 0.0
-        self._overlay_stamp: tuple[int, ...] | None = None
+        self._overlay = Overlay(workdir)
         self._stop = threading.Event()
         self._swap_lock = threading.Lock()  # held while `places` is made of the former ones
         self._threads: list[threading.Thread] = []
@@ -169,17 +170,9 @@ class Manager:
 
     def refresh_overlay(self) -> bool:
         """Read `<workdir>/overlay/withdrawn` if it changed; true if its items changed."""
-        path = self.workdir / "overlay" / "withdrawn"
-        try:
-            stat = path.stat()
-            stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-            text = path.read_text() if stamp != self._overlay_stamp else None
-        except FileNotFoundError:
-            stamp, text = (), "" if self._overlay_stamp != () else None
-        if text is None:
+        items = self._overlay.read()
+        if items is None:
             return False
-        items = frozenset(line.strip() for line in text.splitlines() if line.strip())
-        self._overlay_stamp = stamp
         with self._swap_lock:
             if items == self.current.withdrawn:
                 return False
@@ -312,7 +305,7 @@ class Manager:
             _free()
 
     def _tell(self) -> None:
-        """Metrics and `status.json`: what is in memory, and in which role."""
+        """Metrics and, of a server that follows the pointer, `status.json`."""
         places = self.places
         roles = {self._loading: LOADING} if self._loading else {}
         if places.second is not None:
@@ -323,28 +316,12 @@ class Manager:
         for release_id, role in roles.items():
             self._meter.set("tesserec_release", 1, release_id=release_id, role=role)
         self._roles, self._told_at = roles, time.monotonic()
-        if self.pinned or not self._threads:  # a rehearsal, or no server
-            return
-        second = places.second and {
-            "release_id": places.second.release_id,
-            "role": places.role,
-            "share": places.share,
-            "since": places.since,
-            "figures": places.judge.figures() if places.judge else {},
-        }
-        status = {
-            "pid": os.getpid(),
-            "server": os.getppid(),
-            "at": now(),
-            "serving": places.serving.release_id,
-            "second": second,
-            "loading": self._loading,
-            "refused": self._refusals.rows(),
-        }
-        try:
-            write_status(self.workdir, status)
-        except OSError:  # a full disk is no reason not to serve
-            log.exception("%s has no new status", self.workdir)
+        if self._threads and not self.pinned:
+            told = places.told() | {"loading": self._loading, "refused": self._refusals.rows()}
+            try:
+                write_status(self.workdir, told)
+            except OSError:  # a full disk is no reason not to serve
+                log.exception("%s has no new status", self.workdir)
 
 
 def _free() -> None:

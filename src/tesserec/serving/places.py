@@ -40,6 +40,17 @@ class Places:
         """The serving release and no other."""
         return Places(self.serving)
 
+    def told(self) -> dict[str, Any]:
+        """`serving` and `second`, as `status.json` has them."""
+        second = self.second and {
+            "release_id": self.second.release_id,
+            "role": self.role,
+            "share": self.share,
+            "since": self.since,
+            "figures": self.judge.figures() if self.judge else {},
+        }
+        return {"serving": self.serving.release_id, "second": second}
+
     def withdraw(self, items: frozenset[str]) -> Places:
         """The same releases without these items."""
         second = self.second and self.second.withdraw(items)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tesserec.artifacts import write_atomic
 from tesserec.errors import ServingError
+from tesserec.release.pointer import now
 from tesserec.serving.server_file import read_server_file
 
 
@@ -17,14 +19,16 @@ def status_file(workdir: Path) -> Path:
 
 
 def write_status(workdir: Path, status: Mapping[str, Any]) -> None:
-    write_atomic(status_file(workdir), json.dumps(dict(status), indent=1))
+    """Write what this process, whose parent is the server, has to tell of itself."""
+    by = {"pid": os.getpid(), "server": os.getppid(), "at": now()}
+    write_atomic(status_file(workdir), json.dumps({**by, **status}, indent=1))
 
 
 def server_status(workdir: Path) -> dict[str, Any] | None:
-    """`{pid, server, at, serving, second, refused}` of the running server; None without one.
+    """What the running server holds; None without one.
 
-    `second` is null or `{release_id, role, share, since, figures}`, `refused` a list of
-    `{release_id, reason, at}`.
+    `{pid, server, at, serving, second, loading, refused}`: `second` is null or `{release_id, role,
+    share, since, figures}`, `refused` a list of `{release_id, reason, at}`.
     """
     try:
         running = read_server_file(workdir)

@@ -347,6 +347,30 @@ def test_never_three_in_memory(tmp_path: Path, two: tuple[str, str]) -> None:
     assert sum(one() is not None for one in alive) == 2
 
 
+@pytest.mark.slow
+def test_memory_stays_flat_over_twenty_changes(tmp_path: Path, two: tuple[str, str]) -> None:
+    """Each release carries 16 MiB that nothing else refers to: one left behind would show."""
+    ballast = 16 * 2**20
+
+    def load(folder: Path, beside: Sequence[Any] = ()) -> Any:
+        made = load_recommender(folder, [getattr(one, "_inner", one) for one in beside])
+        return Sick(made, {"ballast": np.ones(ballast, np.uint8)})
+
+    handler = Handler(tmp_path, manager=Manager(tmp_path, reader=lambda _: FakeReader(), load=load))
+    sizes = []
+    for turn in range(20):
+        promote(tmp_path, two[(turn + 1) % 2])
+        promote(tmp_path, two[turn % 2])
+        rollback(tmp_path)
+        assert handler.manager.refresh_release()
+        handler.manager._grace_until = 0.0  # over: the next one is loaded anew
+        handler.manager.refresh_release()
+        ask(handler)
+        sizes.append(_resident())
+    assert max(sizes[10:]) - sizes[4] < 1.5 * ballast, sizes
+    handler.close()
+
+
 def test_a_model_of_nonsense_never_serves(tmp_path: Path, two: tuple[str, str]) -> None:
     first, _ = two
     third = tiny_release(tmp_path, seed=3)
@@ -489,6 +513,11 @@ def test_operators_see_what_a_server_holds(
     assert counted["tesserec_release", second, CANARY] == 0
     assert counted["tesserec_release_changes_total", "cancelled"] == 1
     handler.close()
+
+
+def _resident() -> int:
+    """Bytes in memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _candidate(workdir: Path, release: str) -> None:
