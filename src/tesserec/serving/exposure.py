@@ -69,6 +69,8 @@ class ExposureLog:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         if settings.share > 0:
+            # pyarrow imports pandas at its first array: a second, and not while requests wait
+            pq.write_table(_table([(0, "", "", "", [""], 1.0)]), pa.BufferOutputStream())
             self._thread = threading.Thread(target=self._follow, name="exposures", daemon=True)
             self._thread.start()
 
@@ -137,8 +139,7 @@ class ExposureLog:
 
     def _write(self, rows: Sequence[Row]) -> None:
         """One file, which appears by a rename once all of it is on the disk."""
-        parts = [rows[at : at + BATCH_ROWS] for at in range(0, len(rows), BATCH_ROWS)]
-        table = pa.Table.from_batches([_batch(part) for part in parts])
+        table = _table(rows)
         folder = hour_folder(self._workdir, rows[0][0])
         folder.mkdir(parents=True, exist_ok=True)
         name = f"{rows[0][0]}-{self._writer}-{self._files}.parquet"
@@ -161,6 +162,11 @@ class ExposureLog:
         if time.monotonic() >= self._complain_at:
             self._complain_at = time.monotonic() + QUIET_S
             log.error("%s can't be written: %s", exposures_folder(self._workdir), error)
+
+
+def _table(rows: Sequence[Row]) -> pa.Table:
+    parts = [rows[at : at + BATCH_ROWS] for at in range(0, len(rows), BATCH_ROWS)]
+    return pa.Table.from_batches([_batch(part) for part in parts])
 
 
 def _batch(rows: Sequence[Row]) -> pa.RecordBatch:

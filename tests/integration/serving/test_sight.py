@@ -198,8 +198,6 @@ def test_panels_and_alerts_ask_for_what_there_is(seen: TritonProcess) -> None:
         selectors = SELECTOR.findall(expression)
         assert selectors, title
         for name, inner in selectors:
-            if name == "tesserec_release":  # set by a change of releases alone
-                continue
             wished = [
                 [f"{label}={value}" for value in values.split("|")]
                 for label, values in re.findall(r'(\w+)=~?"([^"]*)"', inner)
