@@ -36,7 +36,7 @@ def refuse_long_texts(pb_utils: ModuleType, limits: LimitSettings) -> None:
     decode.__code__ = _decode.__code__
 
 
-def _decode(encoded_tensor):  # pyright: ignore  # its names are looked up in Triton's module
-    if len(encoded_tensor) > LONGEST:  # noqa: F821
+def _decode(encoded_tensor: Any) -> Any:  # its names are looked up in Triton's module
+    if len(encoded_tensor) > LONGEST:  # noqa: F821  # pyright: ignore[reportUndefinedVariable]
         return TooLong()
-    return decode_texts(encoded_tensor)  # noqa: F821
+    return decode_texts(encoded_tensor)  # noqa: F821  # pyright: ignore[reportUndefinedVariable]
