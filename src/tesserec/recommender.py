@@ -157,9 +157,36 @@ class Recommender:
         rows, scores = self.recommend_rows(
             [self.rows(h) for h in histories], k, constraints, spent=spent
         )
-        valid = [r >= 0 for r in rows]
-        ids = [[self.item_ids[i] for i in r[v].tolist()] for r, v in zip(rows, valid, strict=True)]
-        return ids, [s[v] for s, v in zip(scores, valid, strict=True)]
+        return self._named(rows, scores)
+
+    def state(self, histories: Sequence[Sequence[str]], *, spent: Spent | None = None) -> Any:
+        """What the model makes of histories from which it can tell something, for `rank`.
+
+        Users of one batch under different rules need it once.
+        """
+        began = time.perf_counter()
+        state = self._model.state([self.rows(history) for history in histories])
+        if spent is not None:
+            spent("model", time.perf_counter() - began)
+        return state
+
+    def rank(
+        self,
+        state: Any,
+        users: Sequence[int],
+        k: int,
+        constraints: Constraints | None = None,
+        *,
+        spent: Spent | None = None,
+    ) -> tuple[list[list[str]], list[np.ndarray]]:
+        """As `recommend`, for some users of a state (the constraints are theirs alone)."""
+        began = time.perf_counter()
+        rules = constraints or Constraints()
+        rules.check(len(users), len(self.item_ids))
+        rows, scores = self._decoder.rank(_of_users(state, list(users)), k, rules)
+        if spent is not None:
+            spent("decode", time.perf_counter() - began)
+        return self._named(rows, scores)
 
     def recommend_rows(
         self,
@@ -222,6 +249,14 @@ class Recommender:
             kept[users], dropped[users] = self._decoder.target_ranks(state, targets[users], seen)
         return kept, dropped
 
+    def _named(
+        self, rows: np.ndarray, scores: np.ndarray
+    ) -> tuple[list[list[str]], list[np.ndarray]]:
+        """Item ids and scores without the places that stayed empty."""
+        valid = [r >= 0 for r in rows]
+        ids = [[self.item_ids[i] for i in r[v].tolist()] for r, v in zip(rows, valid, strict=True)]
+        return ids, [s[v] for s, v in zip(scores, valid, strict=True)]
+
     def _popular_rows(
         self, k: int, rules: Constraints, users: int
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -234,6 +269,13 @@ def seen_rows(history: np.ndarray, limit: int = HISTORY) -> np.ndarray:
     """The distinct items of a history, at most the `limit` most recent ones."""
     _, first = np.unique(history[::-1], return_index=True)
     return history[::-1][np.sort(first)[:limit]]
+
+
+def _of_users(state: Any, users: list[int]) -> Any:
+    """The part of a state (a tensor [B, ...], or a tuple of such) that is of these users."""
+    if isinstance(state, torch.Tensor):
+        return state[users]
+    return tuple(_of_users(part, users) for part in state)
 
 
 def _popularity(items: pa.Table) -> np.ndarray:

@@ -50,9 +50,10 @@ def answer(
     for place, job in enumerate(answers):
         if isinstance(job, Job):
             groups.setdefault(_group_key(loaded, job), []).append(place)
+    shared = _Shared.of(batch, answers)
     for places in groups.values():
         jobs = [answers[place] for place in places]
-        for place, response in zip(places, _answer_group(batch, jobs), strict=True):
+        for place, response in zip(places, _answer_group(batch, jobs, shared), strict=True):
             answers[place] = response
     batch.count([one.item_ids for one in answers if isinstance(one, Response)])
     return answers  # pyright: ignore[reportReturnType]  # every Job was replaced above
@@ -82,6 +83,27 @@ class _Batch:
                 self.meter.add("tesserec_items_total", items, kind=kind)
 
 
+@dataclass(frozen=True)
+class _Shared:
+    """What the model makes of all its users of a batch at once, whatever their rules."""
+
+    state: Any
+    at: dict[int, int]  # id of a job -> its place in the state
+
+    @classmethod
+    def of(cls, batch: _Batch, answers: Sequence[Any]) -> _Shared | None:
+        """None if there are none, or the model fails: then each group and job tries by itself."""
+        jobs = [job for job in answers if isinstance(job, Job) and job.usable]
+        if not jobs:
+            return None
+        try:
+            state = batch.loaded.recommender.state([j.history for j in jobs], spent=batch.spent)
+        except Exception:
+            log.debug("the model failed on a batch of %d", len(jobs), exc_info=True)
+            return None
+        return cls(state, {id(job): place for place, job in enumerate(jobs)})
+
+
 def _group_key(loaded: Loaded, job: Job) -> tuple[Any, ...]:
     """Jobs with equal keys are decoded together: what constraints share, and how they answer."""
     rules = job.request.rules
@@ -91,12 +113,14 @@ def _group_key(loaded: Loaded, job: Job) -> tuple[Any, ...]:
     return job.usable, job.shared, job.by_list, quota, rules.diversity, k
 
 
-def _answer_group(batch: _Batch, jobs: Sequence[Any]) -> list[Response | ServingError]:
+def _answer_group(
+    batch: _Batch, jobs: Sequence[Any], shared: _Shared | None = None
+) -> list[Response | ServingError]:
     """Decode jobs together; if that fails, each alone, so that one of them fails for itself."""
     try:
-        return _decode(batch, jobs)
+        return _decode(batch, jobs, shared)
     except Exception as error:
-        if len(jobs) > 1:
+        if len(jobs) > 1 or shared:
             return [_answer_group(batch, [job])[0] for job in jobs]
         if jobs[0].usable:
             complain("the model failed on a good request", trace=True)
@@ -106,7 +130,9 @@ def _answer_group(batch: _Batch, jobs: Sequence[Any]) -> list[Response | Serving
         return [ServingError(f"internal error: {type(error).__name__}: {error}")]
 
 
-def _decode(batch: _Batch, jobs: Sequence[Job]) -> list[Response | ServingError]:
+def _decode(
+    batch: _Batch, jobs: Sequence[Job], shared: _Shared | None
+) -> list[Response | ServingError]:
     constraints = _constraints(batch, jobs)
     if not jobs[0].usable:
         each = [constraints.of([place]) for place in range(len(jobs))]
@@ -114,8 +140,12 @@ def _decode(batch: _Batch, jobs: Sequence[Job]) -> list[Response | ServingError]
         return [_response(batch, job, *found) for job, found in zip(jobs, popular_, strict=True)]
     recommender, total = batch.loaded.recommender, len(batch.loaded.catalogue.row_of)
     k = min(max(job.request.k for job in jobs), total)
-    histories = [job.history for job in jobs]
-    ids, scores = recommender.recommend(histories, k, constraints, spent=batch.spent)
+    if shared:
+        state, users = shared.state, [shared.at[id(job)] for job in jobs]
+    else:
+        state = recommender.state([job.history for job in jobs], spent=batch.spent)
+        users = list(range(len(jobs)))
+    ids, scores = recommender.rank(state, users, k, constraints, spent=batch.spent)
     return [
         _response(batch, job, ids[at], scores[at], MODEL_STALE if job.stale else MODEL)
         for at, job in enumerate(jobs)

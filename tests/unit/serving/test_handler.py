@@ -266,6 +266,23 @@ def test_a_silent_feature_store_degrades(shop: Path) -> None:
     assert sent.source == "model" and "feature store did not answer" in sent.reason
 
 
+def test_the_model_is_asked_once_whatever_the_rules(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommender = handler.manager.current.recommender
+    asked: list[int] = []
+    real = recommender.state
+
+    def counted(histories: list[list[str]], **options: object) -> object:
+        asked.append(len(histories))
+        return real(histories, **options)
+
+    monkeypatch.setattr(recommender, "state", counted)
+    texts = ["", '{"allow": ["brand:B1"]}', '{"deny": ["category:C2"]}', '{"diversity": 1}']
+    handler.recommend([make_request(f"U{n + 1}", rules=text) for n, text in enumerate(texts)])
+    assert asked == [len(texts)]
+
+
 def test_one_read_of_features_a_batch(shop: Path) -> None:
     reader = FakeReader()
     handler = Handler(shop, manager=Manager(shop, reader=lambda _: reader))
@@ -282,14 +299,14 @@ def test_a_failure_of_the_model_degrades_one_request(
     meter = MemoryMeter()
     handler = Handler(shop, manager=Manager(shop, reader=lambda _: FakeReader()), meter=meter)
     recommender = handler.manager.current.recommender
-    real = recommender.recommend
+    real = recommender.state
 
-    def poisoned(histories: list[list[str]], *rest: object, **options: object) -> object:
+    def poisoned(histories: list[list[str]], **options: object) -> object:
         if ["I013"] in histories:
             raise RuntimeError("poison")
-        return real(histories, *rest, **options)
+        return real(histories, **options)
 
-    monkeypatch.setattr(recommender, "recommend", poisoned)
+    monkeypatch.setattr(recommender, "state", poisoned)
     good, bad, other = handler.recommend(
         [make_request("U5"), make_request(history=["I013"], k=5), make_request("U6")]
     )
@@ -298,7 +315,11 @@ def test_a_failure_of_the_model_degrades_one_request(
     assert bad.source == "popular_in_category" and "model_failed" in bad.reason
     assert meter.values["tesserec_model_failures_total",] == 1
     assert not meter.values["tesserec_rejects_total", "internal"]
-    monkeypatch.setattr(recommender, "popular", poisoned)
+
+    def silent(*_: object) -> object:
+        raise RuntimeError("poison")
+
+    monkeypatch.setattr(recommender, "popular", silent)
     (bad,) = handler.recommend([make_request(history=["I013"])])
     assert isinstance(bad, ServingError), "nothing is left to answer with"
 
