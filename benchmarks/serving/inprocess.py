@@ -34,6 +34,8 @@ class Stages:
 
     def set(self, name: str, value: float, **labels: str) -> None: ...
 
+    def close(self) -> None: ...
+
     def observe(self, name: str, value: float, **labels: str) -> None:
         if name == "tesserec_stage_seconds":
             self.seconds[labels["stage"]] += value

@@ -26,6 +26,7 @@ from tesserec.serving.meter import Meter
 log = logging.getLogger(__name__)
 Tensors = Mapping[str, np.ndarray]
 CLOSE_S = 5.0
+GONE_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -63,25 +64,29 @@ class WaitingRoom:
 
     def take_in(
         self,
-        tensors: Tensors,
+        read: Callable[[], Tensors],
         reply: Callable[[Any], None],
         gone: Callable[[], bool],
         timeout_s: float = 0.0,
     ) -> None:
-        """Queue one request, or refuse it at once; `timeout_s` of 0 is none of the client's."""
+        """Queue one request, or refuse it at once, unread.
+
+        Called by one thread alone. `timeout_s`: the client's own limit; 0 is none.
+        """
+        if len(self._queue) >= self._limits.queue:
+            waiting = f"{self._limits.queue} requests wait"
+            return self._refuse(reply, "full", f"{waiting}; try again later")
         now = time.monotonic()
         wait_s = self._limits.queue_ms / 1000
         until = now + (min(timeout_s, wait_s) if timeout_s > 0 else wait_s)
+        one = Waiting(read(), reply, gone, now, until)
         with self._change:
-            refused = self._closed or len(self._queue) >= self._limits.queue
-            if not refused:
-                self._queue.append(Waiting(tensors, reply, gone, now, until))
+            closed = self._closed
+            if not closed:
+                self._queue.append(one)
                 self._change.notify()
-        if refused:
-            what = (
-                "the server is stopping" if self._closed else f"{self._limits.queue} requests wait"
-            )
-            self._refuse(reply, "full", f"{what}; try again later")
+        if closed:
+            self._refuse(reply, "full", "the server is stopping; try again later")
 
     def close(self) -> None:
         """Refuse what waits and end the thread; the batch in work is answered."""
@@ -133,7 +138,8 @@ class WaitingRoom:
             waited = 1000 * (now - one.arrived)
             self._refuse(one.reply, "late", f"waited {waited:.0f} ms in the queue; try again later")
             return False
-        if one.gone():
+        # asking costs a call to the server: not worth it for one that hardly waited
+        if now - one.arrived > GONE_S and one.gone():
             self._refuse(one.reply, "gone", "the client is gone")
             return False
         return True

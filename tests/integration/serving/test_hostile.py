@@ -78,7 +78,6 @@ def test_good_ones_are_answered_right_among_500_hostile_ones(
     assert after["shared"] <= before["shared"] + 64 * 1024  # what heavy ones took is not given back
 
 
-@pytest.mark.xfail(strict=True, reason="Triton 2.51 refuses the whole batch of such a request")
 def test_a_length_beyond_the_data_is_refused_alone(
     attacked: tuple[TritonProcess, Any, Good],
 ) -> None:

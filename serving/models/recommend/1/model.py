@@ -27,11 +27,14 @@ class TritonPythonModel:
     def execute(self, requests):
         for request in requests:  # answered by another thread, after this has returned
             sender = request.get_response_sender()
-            reply = partial(self.reply, sender)
-            tensors = inputs_of(partial(pb_utils.get_input_tensor_by_name, request))
-            if self.handler.tracer:
-                tensors[TRACE] = numpy.array(request.trace().get_context() or "")
-            self.room.take_in(tensors, reply, sender.is_cancelled, request.timeout() / 1e6)
+            read, reply = partial(self.read, request), partial(self.reply, sender)
+            self.room.take_in(read, reply, sender.is_cancelled, request.timeout() / 1e6)
+
+    def read(self, request):
+        tensors = inputs_of(partial(pb_utils.get_input_tensor_by_name, request))
+        if self.handler.tracer:
+            tensors[TRACE] = numpy.array(request.trace().get_context() or "")
+        return tensors
 
     def reply(self, sender, answer):
         final = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
