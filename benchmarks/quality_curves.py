@@ -40,10 +40,12 @@ def add(figures: dict[str, Any], name: str, workdir: Path) -> None:
     table = metrics.read_json("metrics.json")
     found = table if table.get("model") == MODEL else table["baselines"].get(MODEL, table)
     logs = workdir / "reports" / "logs" / model.path.name / "speed.jsonl"
-    passed = accumulate(line["seconds"] for line in _lines(logs))
+    # by epoch: one that a killed run had to repeat stands there twice
+    seconds = {line["epoch"]: line["seconds"] for line in _lines(logs)}
+    passed = dict(zip(seconds, accumulate(seconds.values()), strict=True))
     points = [
-        [round(seconds / 60, 2), round(line["val_ndcg@10"], 4)]
-        for seconds, line in zip(passed, _lines(model.file("history.jsonl")), strict=True)
+        [round(passed[line["epoch"]] / 60, 2), round(line["val_ndcg@10"], 4)]
+        for line in _lines(model.file("history.jsonl"))
         if "val_ndcg@10" in line
     ]
     digits = json.loads(model.file("model.json").read_text())["shape"]["digits"]
