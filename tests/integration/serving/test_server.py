@@ -30,6 +30,7 @@ from tesserec.serving.rehearsal import (
 )
 from tesserec.serving.server_file import read_server_file
 from tesserec.serving.triton import TritonProcess, point_at
+from tests.fakes.metrics import scrape
 from tests.fakes.release import item_id
 
 pytestmark = pytest.mark.triton
@@ -77,9 +78,13 @@ def test_a_candidate_is_rehearsed_beside_the_running_server(
     assert read_server_file(shop.workdir)["pid"] == server.process.pid
 
 
-def test_bad_requests_in_a_batch_of_good_ones(client: Recommender) -> None:
-    """All are sent at once, with histories of different lengths; only the bad ones fail."""
-    good = [(b"", [f"I{n:03d}".encode() for n in range(1 + i)], 5, b"") for i in range(20)]
+def test_bad_requests_in_a_batch_of_good_ones(client: Recommender, server: TritonProcess) -> None:
+    """Sent at once, histories of different lengths, different rules; only the bad ones fail."""
+    rules = ({}, {"deny": ["brand:B1"]}, {"diversity": 2}, {"allow": ["price<=30"]})
+    good = [
+        (b"", [f"I{n:03d}".encode() for n in range(1 + i)], 5, json.dumps(rules[i % 4]).encode())
+        for i in range(20)
+    ]
     bad = [
         (b"", [], 0, b""),
         (b"", [], 1001, b""),
@@ -92,8 +97,12 @@ def test_bad_requests_in_a_batch_of_good_ones(client: Recommender) -> None:
         (b"U1", [], 5, b'{"explain": true, "deny": ["\\ud800"]}'),  # half a surrogate pair
         (b"U1", [], 5, b'{"%s": 1}' % (b"x" * 20_000)),  # the error must fit into gRPC's trailer
     ]
-    alone = [client.recommend(history=[h.decode() for h in g[1]], k=5).item_ids for g in good]
-    before = _batches(client)
+    alone = [
+        client.recommend(history=[h.decode() for h in g[1]], k=5, rules=rules[i % 4]).item_ids
+        for i, g in enumerate(good)
+    ]
+    time.sleep(2)  # numbers are told once a second
+    before = _taken(server)
     for _ in range(5):
         mixed = [*good[:10], *bad, *good[10:]]
         answers = _burst(client, mixed)
@@ -104,8 +113,11 @@ def test_bad_requests_in_a_batch_of_good_ones(client: Recommender) -> None:
                 assert [i.decode() for i in answer.as_numpy("item_id")[0]] == alone[
                     good.index(request)
                 ]
-    sizes = {size for size, count in _batches(client).items() if count > before.get(size, 0)}
-    assert max(sizes) >= 4, f"requests of different history lengths were not batched: {sizes}"
+    sent = 5 * (len(good) + len(bad))
+    wait_for(lambda: _taken(server)[0] - before[0] >= sent)
+    requests, batches = (now - then for now, then in zip(_taken(server), before, strict=True))
+    assert requests == sent
+    assert batches <= sent / 2, "requests of different history lengths and rules share batches"
 
 
 def test_errors_reach_the_caller_in_our_words(client: Recommender) -> None:
@@ -207,8 +219,8 @@ def _burst(client: Recommender, requests: list[tuple[bytes, list[bytes], int, by
     return [answers[place] for place in range(len(requests))]
 
 
-def _batches(client: Recommender) -> dict[int, int]:
-    """How many executions there were, by batch size."""
-    stats = client._client.get_inference_statistics(MODEL_NAME, as_json=True)
-    found = json.loads(json.dumps(stats))["model_stats"][0].get("batch_stats", [])
-    return {int(b["batch_size"]): int(b["compute_infer"]["count"]) for b in found}
+def _taken(server: TritonProcess) -> tuple[float, float]:
+    """How many requests were answered, and in how many batches."""
+    found = scrape(server)
+    batches = found["tesserec_stage_seconds_count", "stage=total"]
+    return found["tesserec_queue_seconds_count",], batches

@@ -8,7 +8,6 @@ import json
 import re
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,12 @@ from tesserec.serving.client import Recommender
 from tesserec.serving.meter import METRICS, OTHER, SECONDS
 from tesserec.serving.tracing import SERVICE
 from tesserec.serving.triton import TritonProcess, start
+from tests.fakes.metrics import scrape
 from tests.integration.serving.conftest import Shop
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(300)]
-LINE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 SELECTOR = re.compile(r"\b((?:tesserec|nv)_\w+)(?:\{([^}]*)\})?")
 MONITORING = Path(__file__).parents[3] / "infra" / "monitoring"
-LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Collector(http.server.ThreadingHTTPServer):
@@ -98,19 +96,6 @@ def asked(seen: TritonProcess) -> list[str]:
     return users
 
 
-def scrape(server: TritonProcess) -> dict[tuple[str, ...], float]:
-    """(name, label=value...) -> number, of the metrics endpoint."""
-    with LOCAL.open(f"http://{server.info['metrics']}/metrics", timeout=10) as reply:
-        text = reply.read().decode()
-    found = {}
-    for line in text.splitlines():
-        match = LINE.match(line)
-        if match:
-            labels = re.findall(r'(\w+)="([^"]*)"', match[2] or "")
-            found[match[1], *sorted(f"{k}={v}" for k, v in labels)] = float(match[3])
-    return found
-
-
 def eventually(done: Callable[[], bool], seconds: float = 20.0) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -149,7 +134,9 @@ def test_every_metric_of_ours_is_there_from_the_start(seen: TritonProcess) -> No
 
 def test_what_was_shown_is_in_the_log(seen: TritonProcess, shop: Shop, asked: list[str]) -> None:
     def rows() -> list[dict[str, Any]]:
-        return [row for batch in read_exposures(shop.workdir) for row in batch.to_pylist()]
+        """Of this server: others of the folder log a share of their answers."""
+        every = [row for batch in read_exposures(shop.workdir) for row in batch.to_pylist()]
+        return [row for row in every if row["share"] == 1.0]
 
     assert eventually(lambda: len(rows()) > len(asked))
     found = {row["user_id"]: row for row in rows() if row["user_id"]}
