@@ -83,7 +83,9 @@ class Catalogue:
         Raises:
             RequestError: a brand or category that no item has.
         """
-        return self.masks.get(rule, lambda: pack_bits(self._matching(rule)), told)
+        return self.masks.get(
+            rule, lambda: pack_bits(self._matching(rule)), told, rule_bytes=rule.bytes
+        )
 
     def new_mask(self, days: int, now_s: float, told: Told | None = None) -> np.ndarray:
         """uint8 [ceil(N/8)]: items that count as new for a quota.

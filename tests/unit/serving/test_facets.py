@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from datetime import UTC, datetime
 
 import numpy as np
@@ -183,6 +184,7 @@ def test_any_text_is_taken_or_refused(text: str) -> None:
 
 
 def test_masks_are_made_once_and_forgotten_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masks, "ENTRY_BYTES", 0)
     monkeypatch.setattr(masks, "CACHE_BYTES", 25)  # two masks of 10 bytes
     made, outcomes, kept = [], [], Masks()
 
@@ -197,3 +199,18 @@ def test_masks_are_made_once_and_forgotten_by_size(monkeypatch: pytest.MonkeyPat
     get("a"), get("b")
     assert made == ["a", "b", "c", "b"]
     assert outcomes == ["miss", "hit", "miss", "hit", "miss", "hit", "miss"]
+
+
+def test_rules_of_many_facets_are_not_kept_without_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The masks of a small catalogue are small; what they are kept under need not be."""
+    monkeypatch.setattr(masks, "CACHE_BYTES", 2 * 2**20)
+    known = catalogue()
+    known.warm()
+    tracemalloc.start()
+    for number in range(30):
+        rule = facet_rule([f"price<={number}.{cent:04}" for cent in range(2_000)], [], {})
+        assert rule is not None
+        known.mask(rule)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 4 * 2**20, held

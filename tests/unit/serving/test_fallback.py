@@ -67,6 +67,18 @@ def test_a_category_with_too_few_items_widens(identity: Handler) -> None:
     assert len({*map(category, spread.item_ids)}) == 3
 
 
+def test_a_quota_widens_a_category_without_new_items(identity: Handler) -> None:
+    """Of ten items in each category the last one or two are new, and the history's one is seen."""
+    history = (item_id(TRAINED + 3),)
+    plain = one(identity, history=history, k=4)
+    assert {category(i) for i in plain.item_ids} == {category(history[0])}
+    wide = one(identity, history=history, k=4, quota_new=3)
+    assert sum(int(i[1:]) >= TRAINED for i in wide.item_ids) == 3, wide
+    assert wide.source == "popular_in_category" and "no_new_items" not in wide.reason
+    narrow = one(identity, history=history, k=4, quota_new=3, deny=["category:Shop"])
+    assert narrow.source == "popular" and "no_new_items" in narrow.reason
+
+
 def test_a_model_that_fails_is_answered_for(broken: Handler) -> None:
     answer = one(broken, history=("I013",))
     assert answer.source == "popular_in_category" and answer.model_failed
