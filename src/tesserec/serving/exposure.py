@@ -40,6 +40,7 @@ BATCH_ROWS = 500  # made into Arrow at once: a millisecond in which no request i
 SCAN_S = 300.0  # between looks at the size of the whole log, to which other servers add
 ROOM = 0.95  # of the limit is left when old hours are deleted, so that it isn't done each time
 QUIET_S = 60.0  # a folder that can't be written is logged once in so long
+CLOSE_S = 5.0
 ORPHAN_S = 3600.0  # a hidden file so old is what a killed server left
 Row = tuple[int, str, str, str, list[str], float]
 
@@ -97,8 +98,9 @@ class ExposureLog:
         """Write what is left."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join(timeout=5)
-            self.flush()
+            self._thread.join(timeout=CLOSE_S)
+            if not self._thread.is_alive():  # else its disk hangs: two would take the same rows
+                self.flush()
 
     def flush(self) -> None:
         """Write the rows that wait and keep the log within its size; never raises for a disk."""

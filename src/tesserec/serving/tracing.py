@@ -79,7 +79,10 @@ class Tracer:
         """
         stages, traced = self._stages(), [one for one in contexts if one]
         for context in traced:
-            _, trace, parent, _ = json.loads(context)["traceparent"].split("-")
+            try:
+                _, trace, parent, _ = json.loads(context)["traceparent"].split("-")
+            except (ValueError, LookupError):  # no trace is worth a batch of answers
+                continue
             for name, began, ended in stages:
                 self._spans.append(_span(trace, parent, name, began, ended))
         stages.clear()

@@ -99,6 +99,28 @@ def test_a_full_queue_drops_and_counts(tmp_path: Path, monkeypatch: pytest.Monke
     assert meter.values["tesserec_exposure_rows_total", "dropped"] == 15
 
 
+def test_a_disk_that_hangs_does_not_fail_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exposure, "CLOSE_S", 0.05)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hang(*_: Any) -> None:
+        begun.set()
+        go_on.wait(20)
+
+    monkeypatch.setattr(ExposureLog, "_write", hang)
+    log = opened(tmp_path, flush_s=0.01)
+    log.put(*zip(answered("U1", "I1"), strict=True))
+    assert begun.wait(20)
+    log.put(*zip(answered("U2", "I1"), strict=True))
+    ended = threading.Thread(target=log.close)
+    ended.start()
+    ended.join(5)
+    assert not ended.is_alive(), "the server would not stop"
+    go_on.set()
+
+
 def test_a_folder_that_cannot_be_written_loses_rows_and_no_request(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

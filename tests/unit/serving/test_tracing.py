@@ -71,6 +71,15 @@ def test_stages_are_children_of_each_traced_request(
     assert meter.values["tesserec_answers_total", "model"] == 1
 
 
+def test_what_is_no_trace_costs_no_answer() -> None:
+    tracer = Tracer(MemoryMeter(), "http://127.0.0.1:9/v1/traces", every_s=3600)
+    tracer.observe(STAGES, 0.002, stage="total")
+    tracer.batch(["", "none", "{}", '{"traceparent":"00-1"}', CONTEXT])
+    assert len(tracer._spans) == 1
+    tracer._spans.clear()
+    tracer.close()
+
+
 def test_a_collector_that_is_gone_costs_spans_and_nothing_else(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
