@@ -156,6 +156,7 @@ class _Run:
                 self._save()
         best = self.ranks.tensors(self.best)
         if best:
+            self.model.train()  # forgets what the last validation has frozen of other weights
             self.model.load_state_dict(best)
         self.model.eval()
         return self.at.history

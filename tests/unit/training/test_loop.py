@@ -76,6 +76,22 @@ def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path) -> None:
     assert list((tmp_path / "logs").glob("events.out.tfevents*"))
 
 
+def test_the_trained_model_answers_with_its_best_weights() -> None:
+    """Not with those that a validation after the best epoch has frozen."""
+    model, data = task()
+    values = iter([0.3, 0.1, 0.1])
+
+    def validate(now: RPG) -> dict[str, float]:
+        now.eval().freeze()
+        return {"ndcg@10": next(values)}
+
+    fit(model, data, settings(epochs=3, patience=3), seed=1, validate=validate)
+    saved, _ = task()
+    saved.load_state_dict(model.state_dict())
+    history = [np.arange(5)]
+    assert torch.equal(model.state(history), saved.eval().state(history))
+
+
 def test_equal_seeds_give_equal_weights_and_leave_the_callers_random_state() -> None:
     runs = []
     for seed in (7, 7, 8):
