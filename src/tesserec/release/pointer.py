@@ -52,7 +52,7 @@ def read_pointer(workdir: Path) -> dict[str, Any] | None:
         return None
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ArtifactError(
-            f"{path} is not a promotion pointer ({error}); promote a release again"
+            f"{path} is not a promotion pointer ({error}); delete it and promote a release again"
         ) from None
     if version > VERSION:
         raise ArtifactError(

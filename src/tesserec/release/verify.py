@@ -123,9 +123,10 @@ def _belong_together(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
             if stated is not None and {stated} != digits:
                 told = sorted(digits) or "are missing"
                 problems.append(f"model {name} has {stated} digits, the codes {told}")
-            if shape.get("items", 0) > items:
+            known = max(shape.get("items", 0), shape.get("id_vectors", 0))
+            if known > items:
                 problems.append(
-                    f"model {name} was trained with {shape['items']} items, the release has {items}"
+                    f"model {name} was trained with {known} items, the release has {items}"
                 )
     return problems
 

@@ -81,13 +81,18 @@ def test_new_items_can_be_asked_for(folder: Path) -> None:
     assert len(set(ids) & new) >= 2
 
 
-def test_a_model_of_more_items_is_found(tmp_path: Path) -> None:
-    folder = release_folder(tmp_path, tiny_release(tmp_path, model="sasrec"))
-    path = folder / "models" / "sasrec" / "model.json"
-    path.write_text(path.read_text().replace(f'"items": {ITEMS}', f'"items": {ITEMS + 1}'))
-    moved = _restamp(folder, "models/sasrec/model.json")
+@pytest.mark.parametrize(
+    ("model", "old"), [("sasrec", f'"items": {ITEMS}'), ("rpg", '"id_vectors": 0')]
+)
+def test_a_model_of_more_items_is_found(tmp_path: Path, model: str, old: str) -> None:
+    folder = release_folder(tmp_path, tiny_release(tmp_path, model=model))
+    path = folder / "models" / model / "model.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, f"{old.partition(':')[0]}: {ITEMS + 1}"))
+    moved = _restamp(folder, f"models/{model}/model.json")
     (problem,) = verify(moved)
-    assert problem == "model sasrec was trained with 61 items, the release has 60"
+    assert problem == f"model {model} was trained with 61 items, the release has 60"
     with pytest.raises(ArtifactError):
         Recommender.load(moved)
 
@@ -114,7 +119,7 @@ def _restamp(folder: Path, name: str, *, without: str = "") -> Path:
     manifest = read_release(folder)
     parts = manifest["parts"]
     parts["models"] = {k: v for k, v in parts["models"].items() if k != without}
-    for entry in parts["models"].get("sasrec", []):
+    for entry in [e for entries in parts["models"].values() for e in entries]:
         if entry["path"] == name:
             entry["sha256"] = sha256_of(folder / name)
     new = release_id_of(parts, manifest["feature_service"], manifest["feature_schema_hash"])
