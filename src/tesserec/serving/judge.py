@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tesserec.config import ChangeSettings
-from tesserec.errors import ServingError
+from tesserec.errors import RequestError, ServingError
 
 KEPT = 512  # times kept for each size of batch
 COMPARED = 30  # times of a size from which a quantile of it says something
@@ -22,7 +22,7 @@ SLACK_S = 0.005  # a difference below this is never too slow
 
 
 class Tally:
-    """Answers of one release: how many, how many failed, and how long batches took."""
+    """Good requests to one release: how many, how many failed, and how long batches took."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -33,8 +33,10 @@ class Tally:
 
     def count(self, answers: Sequence[Any], seconds: float) -> None:
         errors = sum(map(failed, answers))
+        # a release can't help bad requests, and many of them mustn't hide that it fails good ones
+        good = sum(not isinstance(one, RequestError) for one in answers)
         with self._lock:
-            self.requests += len(answers)
+            self.requests += good
             self.errors += errors
             self._seconds[len(answers).bit_length()].append(seconds)
 

@@ -17,11 +17,12 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tesserec.config import ChangeSettings
-from tesserec.errors import ServingError, TesserecError
+from tesserec.errors import ServingError
 from tesserec.release.candidate import CANARY, SHADOW, withdraw_candidate, withdraw_promotion
 from tesserec.release.pointer import promoted, read_pointer
 from tesserec.serving.features import Reader, open_reader
@@ -42,6 +43,7 @@ OVERLAY_S = 5.0
 RETRY_S = 30.0  # a release that failed its checks is tried again after this time
 STATUS_S = 10.0  # between two reports of how a candidate does
 RECENT = 256  # requests remembered for the rehearsal of the next release
+RECENT_CHARS = 20_000  # of one; hostile ones would add up to hundreds of megabytes
 
 
 class Manager:
@@ -79,6 +81,8 @@ class Manager:
         self._roles: dict[str, str] = {}  # release -> role, as last told
         self._told_at = 0.0
         self._grace_until = 0.0
+        # A withdrawal that the pointer file does not tell of yet.
+        self._untold: Callable[[], bool] | None = None
         self._overlay = Overlay(workdir)
         self._stop = threading.Event()
         self._swap_lock = threading.Lock()  # held while `places` is made of the former ones
@@ -115,7 +119,9 @@ class Manager:
             seconds: of the processor, in the thread that answered.
         """
         loaded.tally.count(answers, seconds)
-        self._recent.extend(one for one in requests if isinstance(one, Request))
+        self._recent.extend(
+            r for r in requests if isinstance(r, Request) and _chars(r) <= RECENT_CHARS
+        )
         judge, other = places.judge, places.second
         if judge is None or other is None:
             return
@@ -156,7 +162,11 @@ class Manager:
         self._shadow.close()
 
     def refresh_release(self) -> bool:
-        """Do what bands and pointer say; true if another release serves now."""
+        """Do what bands and pointer say; true if another release serves now.
+
+        Raises:
+            OSError: the pointer file could not be read, or a withdrawal not be written there.
+        """
         before = self.current.release_id
         self._judge()
         pointer = self._pointer()
@@ -166,6 +176,9 @@ class Manager:
                 self._follow_candidate(pointer)
         if self.places.second is not None and time.monotonic() - self._told_at > STATUS_S:
             self._tell()
+        if self._untold is not None:  # last, so that a full disk keeps from nothing else
+            self._untold()
+            self._untold = None
         return self.current.release_id != before
 
     def refresh_overlay(self) -> bool:
@@ -186,9 +199,9 @@ class Manager:
             try:
                 look()
                 said = ""
-            except (OSError, ValueError, TesserecError) as error:  # unreadable for now; look again
-                if str(error) != said:  # once, not every second
-                    said = str(error)
+            except Exception as error:  # whatever it is: items must vanish tomorrow too
+                if repr(error) != said:  # once, not every second
+                    said = repr(error)
                     log.exception("%s of %s failed", look.__name__, self.workdir)
 
     def _pointer(self) -> dict[str, Any] | None:
@@ -270,7 +283,7 @@ class Manager:
     # ---- going back ----
 
     def _judge(self) -> None:
-        """Withdraw the newer release if it left its bands: here at once, then in the pointer."""
+        """Withdraw the newer release if it left its bands: here at once; the pointer comes last."""
         places = self.places
         problem = places.judge.problem() if places.judge else None
         if problem is None or places.second is None:
@@ -284,9 +297,10 @@ class Manager:
         self._swap(Places(former or places.serving), "withdrawn")
         log.warning("release %s is withdrawn: %s", bad.release_id, problem)
         if former is not None:
-            withdraw_promotion(self.workdir, bad.release_id, former.release_id, problem, by=name)
+            ids = bad.release_id, former.release_id
+            self._untold = partial(withdraw_promotion, self.workdir, *ids, problem, by=name)
         else:
-            withdraw_candidate(self.workdir, places.since, problem, by=name)
+            self._untold = partial(withdraw_candidate, self.workdir, places.since, problem, by=name)
 
     # ---- the one reference ----
 
@@ -322,6 +336,12 @@ class Manager:
                 write_status(self.workdir, told)
             except OSError:  # a full disk is no reason not to serve
                 log.exception("%s has no new status", self.workdir)
+
+
+def _chars(request: Request) -> int:
+    """Characters of what a request names."""
+    rules = request.rules
+    return sum(map(len, (*request.history, *(rules.allow or ()), *rules.deny)))
 
 
 def _free() -> None:

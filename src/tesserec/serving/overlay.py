@@ -19,10 +19,11 @@ class Overlay:
             stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
             if stamp == self._stamp:
                 return None
-            text = self._path.read_text()
+            # whatever the locale; a line of broken bytes withdraws nothing, the others do
+            text = self._path.read_text("utf-8", errors="replace")
         except FileNotFoundError:
             if self._stamp == ():
                 return None
             stamp, text = (), ""
         self._stamp = stamp
-        return frozenset(line.strip() for line in text.splitlines() if line.strip())
+        return frozenset(line.strip() for line in text.split("\n") if line.strip())

@@ -25,6 +25,7 @@ from tesserec.release.manifest import release_folder
 from tesserec.serving import triton
 from tesserec.serving.client import Recommender
 from tesserec.serving.features import Reader, UserRow, open_reader
+from tesserec.serving.overlay import Overlay
 
 log = logging.getLogger(__name__)
 TOLERANCE = 1e-4  # relative; docs/serving.md
@@ -94,7 +95,8 @@ def rehearse(
             seconds = [_timed(client, user) for user in users]
         ready = server.seconds_to_ready
     recommender = Offline.load(release_folder(workdir, release_id))
-    offline = rankings(recommender, rows, DEPTH, withdrawn=_withdrawn(workdir))
+    withdrawn = Overlay(workdir).read() or frozenset()
+    offline = rankings(recommender, rows, DEPTH, withdrawn=withdrawn)
     same = [
         _history(old) == _history(new) and not _untold(recommender, new)
         for old, new in zip(before, rows, strict=True)
@@ -229,12 +231,6 @@ def _history(row: UserRow) -> tuple[list[str], set[str]]:
 def _untold(recommender: Any, row: UserRow) -> bool:
     known = recommender.rows(row.history)
     return len(known) > 0 and not recommender.tells(known)
-
-
-def _withdrawn(workdir: Path) -> frozenset[str]:
-    path = workdir / "overlay" / "withdrawn"
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return frozenset(line.strip() for line in lines if line.strip())
 
 
 def _import_feast() -> None:

@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 WAITING = 64  # batches; more are dropped, and counted
 DUTY = 0.2  # of one core at most: the interpreter is shared with the requests
 REST_S = 1.0  # at most after one batch
+CLEAR_S = 10.0  # for the batch in work, when releases are to go
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Shadow:
         self._meter = meter
         self._jobs: queue.Queue[Job | None] = queue.Queue(WAITING)
         self._thread: threading.Thread | None = None
+        self._busy = threading.Lock()  # held while a job is in work
 
     def offer(self, job: Job) -> None:
         """Never waits."""
@@ -53,14 +56,13 @@ class Shadow:
             self._meter.add("tesserec_shadow_total", len(job.requests), outcome="dropped")
 
     def clear(self) -> None:
-        """Forget what waits: it holds on to releases."""
-        while True:
-            try:
-                if self._jobs.get_nowait() is None:
-                    self._jobs.put_nowait(None)
-                    return
-            except queue.Empty:
-                return
+        """Forget what waits, and wait for what is in work: they hold on to releases."""
+        with suppress(queue.Empty):
+            while self._jobs.get_nowait() is not None:
+                pass
+            self._jobs.put_nowait(None)
+        if self._busy.acquire(timeout=CLEAR_S):
+            self._busy.release()
 
     def close(self) -> None:
         if self._thread is not None:
@@ -71,11 +73,12 @@ class Shadow:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             began = time.perf_counter()
-            try:
-                self._compare(job)
-            except Exception:  # a fault here is none of the requests'
-                log.exception("answers could not be compared")
-            del job
+            with self._busy:
+                try:
+                    self._compare(job)
+                except Exception:  # a fault here is none of the requests'
+                    log.exception("answers could not be compared")
+                del job
             time.sleep(min((time.perf_counter() - began) * (1 / DUTY - 1), REST_S))
 
     def _compare(self, job: Job) -> None:

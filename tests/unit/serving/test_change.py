@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import json
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from tesserec.artifacts import sha256_of, write_manifest
 from tesserec.config import ChangeSettings, ServeSettings
-from tesserec.errors import TesserecError
+from tesserec.errors import RequestError, ServingError, TesserecError
 from tesserec.release import (
     CANARY,
     SHADOW,
@@ -28,14 +29,17 @@ from tesserec.release import (
     rollback,
     try_release,
 )
+from tesserec.release import candidate as candidate_module
 from tesserec.release.manifest import parts_of, release_id_of
 from tesserec.serving import manager as manager_module
 from tesserec.serving.handler import Handler
+from tesserec.serving.judge import Judge, Tally
 from tesserec.serving.loaded import load_recommender
 from tesserec.serving.manager import Manager
 from tesserec.serving.meter import MemoryMeter
 from tesserec.serving.request import Response, make_request
 from tesserec.serving.server_file import write_server_file
+from tesserec.serving.shadow import Shadow
 from tesserec.serving.status import server_status
 from tests.fakes.release import FakeReader, item_id, tiny_release
 
@@ -52,13 +56,13 @@ class Sick:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def recommend(self, *arguments: Any, **named: Any) -> Any:
+    def rank(self, *arguments: Any, **named: Any) -> Any:
         if self._ill.get("fails"):
             raise RuntimeError("ill")
         end = time.thread_time() + self._ill.get("seconds", 0)
         while time.thread_time() < end:
             pass
-        ids, scores = self._inner.recommend(*arguments, **named)
+        ids, scores = self._inner.rank(*arguments, **named)
         if self._ill.get("unknown"):
             ids = [["nobody's item", *one[1:]] for one in ids]
         return ids, [s * np.nan for s in scores] if self._ill.get("nan") else scores
@@ -414,10 +418,10 @@ def test_real_requests_are_rehearsed(tmp_path: Path, two: tuple[str, str]) -> No
     first, second = two
 
     class Picky(Sick):
-        def recommend(self, histories: Any, *arguments: Any, **named: Any) -> Any:
+        def state(self, histories: Any, *arguments: Any, **named: Any) -> Any:
             if any(item_id(33) in history for history in histories if len(history) == 1):
                 raise RuntimeError("not this one")
-            return self._inner.recommend(histories, *arguments, **named)
+            return self._inner.state(histories, *arguments, **named)
 
     def load(folder: Path, beside: Sequence[Any] = ()) -> Any:
         made = load_recommender(folder, [])
@@ -430,6 +434,46 @@ def test_real_requests_are_rehearsed(tmp_path: Path, two: tuple[str, str]) -> No
     assert not handler.manager.refresh_release()
     assert set(ask(handler).values()) == {first}
     assert "history of 1 items" in handler.manager._refusals.rows()[0]["reason"]
+
+
+def test_large_requests_are_not_remembered(tmp_path: Path, two: tuple[str, str]) -> None:
+    del two
+    handler = serving(tmp_path)
+    large = make_request("U1", rules=json.dumps({"deny": ["x" * 30_000]}))
+    assert isinstance(handler.recommend([large])[0], Response)
+    handler.recommend([make_request("U2")])
+    assert [one.user_id for one in handler.manager._recent] == ["U2"]
+
+
+def test_bad_requests_do_not_hide_failures() -> None:
+    newer, older = Tally(), Tally()
+    judge = Judge(QUICK, newer, older)
+    newer.count([RequestError("bad")] * 10_000, 0.001)
+    assert judge.problem() is None
+    newer.count([ServingError("fails")] * 20, 0.001)
+    assert "20 of 20 requests failed" in (judge.problem() or "")
+
+
+def test_what_is_in_work_lets_go_of_its_releases_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def compare(*_: Any) -> None:
+        begun.set()
+        go_on.wait(20)
+
+    monkeypatch.setattr(Shadow, "_compare", compare)
+    shadow, job = Shadow(MemoryMeter()), cast(Any, object())
+    shadow.offer(job)
+    assert begun.wait(20)
+    shadow.offer(job)
+    cleared = threading.Thread(target=shadow.clear)
+    cleared.start()
+    cleared.join(0.2)
+    assert cleared.is_alive() and shadow._jobs.empty()
+    go_on.set()
+    cleared.join(20)
+    assert not cleared.is_alive()
+    shadow.close()
 
 
 def test_items_vanish_in_both_places(tmp_path: Path, two: tuple[str, str]) -> None:
@@ -481,12 +525,15 @@ def test_a_pointer_that_cannot_be_written_does_not_hold_up_the_way_back(
     def full(*_: Any, **__: Any) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(manager_module, "withdraw_promotion", full)
-    with pytest.raises(OSError, match="no space"):
-        handler.manager.refresh_release()
-    assert set(ask(handler).values()) == {first}
-    assert not handler.manager.refresh_release(), "it stays withdrawn though the pointer names it"
-    assert promoted(tmp_path) == second and set(ask(handler).values()) == {first}
+    with monkeypatch.context() as broken:
+        broken.setattr(candidate_module, "write_pointer", full)
+        for _ in range(2):
+            with pytest.raises(OSError, match="no space"):
+                handler.manager.refresh_release()
+            assert promoted(tmp_path) == second and set(ask(handler).values()) == {first}
+    assert not handler.manager.refresh_release()
+    assert promoted(tmp_path) == first, "told as soon as there is room"
+    assert (read_pointer(tmp_path) or {})["withdrawn"]["release_id"] == second
 
 
 def test_operators_see_what_a_server_holds(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -115,6 +119,27 @@ def test_withdrawn_items_vanish(tmp_path: Path) -> None:
     assert {"I030", "I031"} <= shown()
 
 
+def test_the_list_of_withdrawn_items_is_utf8_whatever_the_locale(tmp_path: Path) -> None:
+    """One bad line, or a separator that is no line's end within an id, lets no other item out."""
+    (tmp_path / "overlay").mkdir()
+    ids = ["Ü1", "a\u2028b", "I3"]
+    (tmp_path / "overlay" / "withdrawn").write_bytes("\n".join(ids).encode() + b"\n\xff\xfe\nI4")
+    code = (
+        "import sys; from pathlib import Path; from tesserec.serving.overlay import Overlay; "
+        "print(ascii(sorted(Overlay(Path(sys.argv[1])).read())))"
+    )
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    out = subprocess.run(
+        [sys.executable, "-c", code, tmp_path],
+        env=os.environ | plain,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+    assert {*ids, "I4"} <= set(ast.literal_eval(out))
+
+
 def test_the_watcher_swaps_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manager_module, "POINTER_S", 0.02)
     monkeypatch.setattr(manager_module, "OVERLAY_S", 0.02)
@@ -180,6 +205,27 @@ def test_a_pointer_that_stays_unreadable_is_logged_once(
         time.sleep(0.3)
         manager.close()
     assert len(caplog.records) == 1
+
+
+def test_an_unforeseen_fault_does_not_end_the_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manager_module, "OVERLAY_S", 0.01)
+    promote(tmp_path, tiny_release(tmp_path))
+    manager = opened(tmp_path)
+    real, faults = manager._overlay.read, iter([RuntimeError("once")])
+
+    def read() -> frozenset[str] | None:
+        for fault in faults:
+            raise fault
+        return real()
+
+    monkeypatch.setattr(manager._overlay, "read", read)
+    manager.watch()
+    (tmp_path / "overlay").mkdir()
+    (tmp_path / "overlay" / "withdrawn").write_text("I001")
+    wait_until(lambda: manager.current.withdrawn == {"I001"})
+    manager.close()
 
 
 def test_each_release_opens_the_store_anew(tmp_path: Path) -> None:
