@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 import numpy as np
 
 CACHE_BYTES = 64 * 2**20  # 500 masks of a million items
-ENTRY_BYTES = 500  # of an array and its place beside its bits, measured
+ENTRY_BYTES = 700  # of an array, a small rule and their place, beside the bits; measured
 Told = Callable[[str], None]  # hit | miss
 
 
