@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.features import machine  # noqa: E402
-from benchmarks.serving.hostile import attack, memory_kib, message, mixture, packed  # noqa: E402
+from benchmarks.serving.hostile import Outcome, attack, memory_kib, message, mixture, packed  # noqa: E402
 from tesserec.recommender import Recommender  # noqa: E402
 from tesserec.release import promote, release_folder  # noqa: E402
 from tesserec.serving.rehearsal import rankings  # noqa: E402
@@ -32,6 +32,9 @@ from tesserec.serving.triton import start  # noqa: E402
 from tests.fakes.release import FakeReader, tiny_release  # noqa: E402
 
 COUNT = 1_000 if os.environ.get("QUICK") else 10_000
+PART = 500  # of which each has 5 heavy ones
+WARM = 4  # parts before memory is looked at
+LIMIT_S = 400
 USERS = [f"U{n}" for n in range(180) if n % 9]
 
 
@@ -59,10 +62,18 @@ def main() -> None:
         start(workdir, ROOT, models=models(folder / "models"), publish=False) as server,
         grpc.insecure_channel(server.grpc) as channel,
     ):
-        attack(channel, mixture(COUNT // 5), good)
+        for _ in range(WARM):
+            attack(channel, mixture(PART), good)
         before, began = memory_kib(server.process.pid), time.monotonic()
-        outcome = attack(channel, hostile, good)
-        seconds, after = time.monotonic() - began, memory_kib(server.process.pid)
+        outcome, course = Outcome(), []
+        for place in range(0, COUNT, PART):
+            attack(channel, hostile[place : place + PART], good, outcome)
+            after = memory_kib(server.process.pid)
+            course.append(round((after["resident"] - before["resident"]) / 1024, 1))
+            print(f"{place + PART}: {course[-1]:+} MiB {after}", flush=True)
+            if time.monotonic() - began > LIMIT_S:
+                break
+        seconds = time.monotonic() - began
         server.check()
     shutil.rmtree(folder)
     grown = {key: (after[key] - before[key]) / 1024 for key in ("resident", "shared")}

@@ -145,10 +145,15 @@ class Outcome:
     good: int = 0
 
 
-def attack(channel: Any, hostile: Sequence[Any], good: Sequence[tuple[Any, Ranking]]) -> Outcome:
+def attack(
+    channel: Any,
+    hostile: Sequence[Any],
+    good: Sequence[tuple[Any, Ranking]],
+    outcome: Outcome | None = None,
+) -> Outcome:
     """Send hostile and good ones in turns, many at once, each good one with its right answer."""
     stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-    outcome, waiting = Outcome(), deque[tuple[Any, Ranking | None]]()
+    outcome, waiting = outcome or Outcome(), deque[tuple[Any, Ranking | None]]()
 
     def finish() -> None:
         call, expected = waiting.popleft()

@@ -17,6 +17,7 @@ import struct
 import sys
 import time
 from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +72,6 @@ class Connection:
         self.socket.setblocking(False)
         self.open: dict[int, tuple[Phase, float]] = {}
         self._ended, self._in, self._next, self._window = ended, b"", 1, 65535
-        self._status: dict[int, bool] = {}
         window = _frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", LARGE - 65535))
         self.out = bytearray(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         self.out += _frame(SETTINGS, 0, 0, SETTINGS_BODY) + window
@@ -96,10 +96,8 @@ class Connection:
 
     def flush(self) -> None:
         if self.out:
-            try:
+            with suppress(BlockingIOError):
                 del self.out[: self.socket.send(self.out)]
-            except BlockingIOError:
-                pass
 
     def receive(self) -> None:
         try:
@@ -145,7 +143,6 @@ def run(
     for user in asked["users"]:
         body = message(model, user, asked["k"], asked.get("rules", "")) + told.SerializeToString()
         bodies.append(b"\x00" + struct.pack(">I", len(body)) + body)
-    began = 0.0
 
     def ended(connection: Connection, stream: int, code: int) -> None:
         entry = connection.open.pop(stream, None)
@@ -163,7 +160,7 @@ def run(
 
     connections = [Connection(url, ended) for _ in range(CONNECTIONS)]
     waiting: deque[tuple[float, Connection, int]] = deque()
-    reports, place = [], 0
+    place = 0
 
     def turn(pause_s: float) -> None:
         writing = [c.socket for c in connections if c.out]
@@ -201,8 +198,7 @@ def run(
     until = time.perf_counter() + 2 * deadline_s
     while any(c.open for c in connections) and time.perf_counter() < until:
         turn(0.005)
-    reports = [phase.report(began, seconds) for phase, began, seconds in results]
-    return reports
+    return [phase.report(began, seconds) for phase, began, seconds in results]
 
 
 def _frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:

@@ -33,7 +33,7 @@ class LimitSettings:
     k: int = 1000  # items of an answer
     history: int = 1000  # items of a request's own history
     rule_entries: int = 10_000  # entries of allow, and of deny
-    queue: int = 256  # requests waiting; the next ones are refused at once
+    queue: int = 128  # requests waiting (a quarter of a second's); more are refused at once
     queue_ms: float = 1000.0  # one that waited so long is refused instead of answered
     batch: int = 64
     batch_delay_us: int = 0  # a request waits no longer for others to make a batch with

@@ -20,6 +20,9 @@ from tesserec.serving.tracing import trace_flags
 # What would change the server or have it read memory by name: for nobody.
 LOCKED = "model-repository,shared-memory,trace,logging"
 PING_MS = 10_000  # clients may ping so often (Triton's own default is 5 minutes)
+# glibc: what is large is mapped by itself and given back (its own threshold rises with what it
+# sees), and threads share two heaps instead of having sixteen that each grow once.
+MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
 # Runs in a small process of its own: code between fork and exec of a threaded one may deadlock.
 # The kernel sends SIGTERM when the parent is gone; getppid tells if it went before prctl.
 # The size of files binds the shared memory, which is one; Python ignores the signal for it, and
@@ -66,6 +69,7 @@ class Plan:
             "TESSEREC_RELEASE": self.release or "",
             "TESSEREC_SETTINGS": json.dumps(to_dict(self.settings)),
             "OMP_NUM_THREADS": str(self.settings.threads),
+            **MEMORY,
         }
 
 

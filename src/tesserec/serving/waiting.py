@@ -59,8 +59,16 @@ class WaitingRoom:
         self._queue: deque[Waiting] = deque()
         self._change = threading.Condition()
         self._closed = False
+        self._full = Overloaded(f"{limits.queue} requests wait; try again later")
         self._thread = threading.Thread(target=self._work, name="answers", daemon=True)
         self._thread.start()
+
+    def refusal(self) -> Overloaded | None:
+        """Why the next request is refused at once, unread, if it is."""
+        if len(self._queue) < self._limits.queue:
+            return None
+        self._meter.add("tesserec_rejects_total", reason="full")
+        return self._full
 
     def take_in(
         self,
@@ -69,13 +77,10 @@ class WaitingRoom:
         gone: Callable[[], bool],
         timeout_s: float = 0.0,
     ) -> None:
-        """Queue one request, or refuse it at once, unread.
+        """Queue one request, after `refusal` gave none.
 
         Called by one thread alone. `timeout_s`: the client's own limit; 0 is none.
         """
-        if len(self._queue) >= self._limits.queue:
-            waiting = f"{self._limits.queue} requests wait"
-            return self._refuse(reply, "full", f"{waiting}; try again later")
         now = time.monotonic()
         wait_s = self._limits.queue_ms / 1000
         until = now + (min(timeout_s, wait_s) if timeout_s > 0 else wait_s)

@@ -174,7 +174,7 @@ def test_nobody_may_change_the_server_or_register_memory(
 
 def test_the_limits_are_told(server: TritonProcess) -> None:
     limits = server.info["limits"]
-    assert limits["queue"] == 256 and limits["batch"] == 64 and limits["history"] == 1000
+    assert limits["queue"] == 128 and limits["batch"] == 64 and limits["history"] == 1000
 
 
 def test_threads_share_a_client_and_asyncio_has_its_own(

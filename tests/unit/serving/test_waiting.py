@@ -45,6 +45,9 @@ class Asked:
         def reply(answer: Any) -> None:
             self.back.put((number, answer))
 
+        refusal = self.room.refusal()
+        if refusal:
+            return reply(refusal)
         self.room.take_in(lambda: {"k": np.array([number])}, reply, lambda: gone, timeout_s)
 
     def get(self) -> tuple[int, Any]:

@@ -25,10 +25,16 @@ class TritonPythonModel:
         self.room = WaitingRoom(self.handler.recommend_tensors, limits, meter)
 
     def execute(self, requests):
-        for request in requests:  # answered by another thread, after this has returned
-            sender = request.get_response_sender()
-            read, reply = partial(self.read, request), partial(self.reply, sender)
-            self.room.take_in(read, reply, sender.is_cancelled, request.timeout() / 1e6)
+        return [self.take_in(request) for request in requests]
+
+    def take_in(self, request):
+        refusal = self.room.refusal()
+        if refusal:  # returned, which costs less than to send it
+            return self.response(refusal)
+        sender = request.get_response_sender()
+        read, reply = partial(self.read, request), partial(self.reply, sender)
+        self.room.take_in(read, reply, sender.is_cancelled, request.timeout() / 1e6)
+        return None  # it is answered by another thread, after this has returned
 
     def read(self, request):
         tensors = inputs_of(partial(pb_utils.get_input_tensor_by_name, request))
