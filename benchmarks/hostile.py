@@ -33,7 +33,7 @@ from tests.fakes.release import FakeReader, tiny_release  # noqa: E402
 
 COUNT = 1_000 if os.environ.get("QUICK") else 10_000
 PART = 500  # of which each has 5 heavy ones
-WARM = 4  # parts before memory is looked at
+WARM = 1_000  # before memory is looked at
 LIMIT_S = 400
 USERS = [f"U{n}" for n in range(180) if n % 9]
 
@@ -57,20 +57,20 @@ def main() -> None:
     offline = rankings(recommender, FakeReader().read(USERS), 5)
     asked = [message(user_id=packed(user.encode())) for user in USERS]
     good = list(zip(asked, offline, strict=True))
-    hostile = mixture(COUNT)
+    hostile = mixture(WARM + COUNT)  # drawing 5,000 takes a minute
+    warm, hostile = hostile[:WARM], hostile[WARM:]
     with (
         start(workdir, ROOT, models=models(folder / "models"), publish=False) as server,
         grpc.insecure_channel(server.grpc) as channel,
     ):
-        for _ in range(WARM):
-            attack(channel, mixture(PART), good)
+        attack(channel, warm, good)
         before, began = memory_kib(server.process.pid), time.monotonic()
-        outcome, course = Outcome(), []
+        outcome, course, after = Outcome(), [], before
         for place in range(0, COUNT, PART):
             attack(channel, hostile[place : place + PART], good, outcome)
+            time.sleep(0.5)  # what is answered is not yet given back
             after = memory_kib(server.process.pid)
             course.append(round((after["resident"] - before["resident"]) / 1024, 1))
-            print(f"{place + PART}: {course[-1]:+} MiB {after}", flush=True)
             if time.monotonic() - began > LIMIT_S:
                 break
         seconds = time.monotonic() - began
@@ -80,9 +80,17 @@ def main() -> None:
     print(f"{COUNT} hostile, {outcome.good} good, {seconds:.0f} s")
     print("hostile ones:", dict(outcome.codes), "faults:", outcome.faults[:3])
     print(f"good ones not right: {len(outcome.wrong)}", outcome.wrong[:3])
+    print("resident memory, MiB more after each", PART, "hostile ones:", course)
     print(f"resident {before['resident'] / 1024:.1f} MiB, grown {grown['resident']:+.1f} MiB")
     print(f"shared {before['shared'] / 1024:.1f} MiB, grown {grown['shared']:+.1f} MiB")
-    rows = [{"name": "hostile", "sizes": {"hostile": COUNT, "good": outcome.good}, **grown}]
+    rows = [
+        {
+            "name": "hostile",
+            "sizes": {"hostile": COUNT, "good": outcome.good},
+            **grown,
+            "course": course,
+        }
+    ]
     out = ROOT / "build" / "bench" / "hostile.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps({"rows": rows, "machine": machine()}, indent=1))

@@ -4,10 +4,10 @@
                             SET=limits.queue=64 for the server; TIMES=5;
                             PIN=1: the server on one core, as in serve.py
 
-The knee is the best rate of a closed loop. Then requests come at `TIMES` its rate whether they are
-answered or not, each with a deadline of 1 s, and after that at half of it for 10 s. The generator is
-bound to core 1, of which it takes some 5 %; the server has all cores. Generated shop of 12,000
-items. Writes build/bench/overload.json.
+The knee is the best rate of a closed loop. Then requests come at `TIMES` its rate, answered or not,
+each with a deadline of 1 s, and after that at half of it for 10 s. The generator is bound to core
+1, of which it takes some 5 %; the server has all cores. Generated shop of 12,000 items. Writes
+build/bench/overload.json.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def main() -> None:
         pids = [server.process.pid]
         pids += [int(c) for p in stub.glob("*/children") for c in p.read_text().split()]
         before = cpu_s(pids)
-        phases = [(TIMES * knee, SECONDS), (knee / 2, RECOVERY_S)]
+        phases: list[tuple[float, float]] = [(TIMES * knee, SECONDS), (knee / 2, RECOVERY_S)]
         found = open_loop(server.grpc, phases, asked)
         spent = [b - a for a, b in zip(before, cpu_s(pids), strict=True)]
         server.check()

@@ -22,7 +22,7 @@ LOCKED = "model-repository,shared-memory,trace,logging"
 PING_MS = 10_000  # clients may ping so often (Triton's own default is 5 minutes)
 # glibc: what is large is mapped by itself and given back (its own threshold rises with what it
 # sees), and threads share two heaps instead of having sixteen that each grow once.
-MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
+MEMORY = {"MALLOC_ARENA_MAX": "2"}
 # Runs in a small process of its own: code between fork and exec of a threaded one may deadlock.
 # The kernel sends SIGTERM when the parent is gone; getppid tells if it went before prctl.
 # The size of files binds the shared memory, which is one; Python ignores the signal for it, and
