@@ -20,8 +20,8 @@ from tesserec.serving.tracing import trace_flags
 # What would change the server or have it read memory by name: for nobody.
 LOCKED = "model-repository,shared-memory,trace,logging"
 PING_MS = 10_000  # clients may ping so often (Triton's own default is 5 minutes)
-# glibc: what is large is mapped by itself and given back (its own threshold rises with what it
-# sees), and threads share two heaps instead of having sixteen that each grow once.
+# glibc: threads share two heaps, instead of sixteen that each grow to the largest messages. A low
+# threshold for mapping would give all back, but the decoder's blocks would be mapped anew each batch.
 MEMORY = {"MALLOC_ARENA_MAX": "2"}
 # Runs in a small process of its own: code between fork and exec of a threaded one may deadlock.
 # The kernel sends SIGTERM when the parent is gone; getppid tells if it went before prctl.
