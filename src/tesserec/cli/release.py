@@ -177,7 +177,9 @@ def _rollback(workdir: Any, options: argparse.Namespace, out: Output) -> int:
     former = read_pointer(workdir) or {}
     pointer = rollback(workdir)
     if pointer["release_id"] == former.get("release_id"):  # it was the candidate that went
-        out.note(f"{former['candidate']['release_id']} is tried no more")
+        # none, if another process cancelled it meanwhile
+        tried = former.get("candidate") or {"release_id": "the candidate"}
+        out.note(f"{tried['release_id']} is tried no more")
         return _moved(pointer, out)
     return _moved({**pointer, "previous": former.get("release_id")}, out)
 
