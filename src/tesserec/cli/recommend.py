@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tesserec.cli.main import common
 from tesserec.cli.output import Output
@@ -27,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--user", default="", help="user id; the server reads the history itself")
     parser.add_argument("--history", default="", help="item ids, oldest first, comma separated")
     parser.add_argument("-k", type=int, default=10, help="how many items (default: 10)")
-    parser.add_argument("--rules", default="{}", help="JSON of rules (docs/serving.md)")
+    parser.add_argument("--rules", default="{}", help="JSON of rules (docs/rules.md)")
     parser.add_argument("--url", help="gRPC address (default: the server started in --workdir)")
     parser.add_argument("--tls-ca", help="PEM of who signed the server's certificate")
     parser.add_argument("--tls-cert", help="PEM of your certificate, if the server asks for one")
@@ -49,7 +49,7 @@ def execute(options: argparse.Namespace, out: Output) -> int:
         raise UsageError(f"--rules {options.rules!r} is not JSON: {error}") from None
     if not isinstance(rules, dict):
         raise UsageError(f'--rules {options.rules!r} is no JSON object; write {{"rule": value}}')
-    history = [i for i in options.history.split(",") if i]
+    history = [i.strip() for i in options.history.split(",") if i.strip()]
     url, tls = _server(options)
     with Recommender(url, timeout_s=options.timeout_s, tls=tls) as client:
         answer = client.recommend(
@@ -60,16 +60,15 @@ def execute(options: argparse.Namespace, out: Output) -> int:
         {"item_id": i, "score": score, "title": told[i]["title"], "sid": told[i]["sid"]}
         for i, score in zip(answer.item_ids, answer.scores, strict=True)
     ]
-    out.result(
-        {
-            "user_id": options.user,
-            "release_id": answer.release_id,
-            "source": answer.source,
-            "items": items,
-            "recent": answer.history,
-            "reason": answer.reason,
-        }
-    )
+    result: dict[str, Any] = {
+        "user_id": options.user,
+        "release_id": answer.release_id,
+        "source": answer.source,
+        "items": items,
+        "recent": answer.history,
+        "reason": answer.reason,
+    }
+    out.result(result | ({"explain": answer.explain} if rules.get("explain") else {}))
     titles = answer.explain["history_titles"][-SHOWN:]
     recent = [f"{i}  {t or ''}" for i, t in zip(answer.history[-SHOWN:], titles, strict=True)]
     who = f"user {options.user}" if options.user else "the given history"
@@ -80,9 +79,24 @@ def execute(options: argparse.Namespace, out: Output) -> int:
         [n, i["title"] or "", i["item_id"], f"{i['score']:.3f}"] for n, i in enumerate(items, 1)
     ]
     out.table("", ["", "title", "item", "score"], rows, left=3)
+    if rules.get("explain"):
+        for item in items:
+            out.line(f"{item['item_id']}  {_because(told[item['item_id']]['because'])}")
     if answer.reason:
         out.note(f"reason: {answer.reason}")
     return 0
+
+
+def _because(likest: list[dict[str, Any]] | None) -> str:
+    """Which items of the history share most digits with an item, and which digits."""
+    if likest is None:
+        return "this model has no codes to compare"
+    shares = [
+        f"{one['item_id']} (digits {', '.join(map(str, one['digits']))})"
+        for one in likest
+        if one["shared"]
+    ]
+    return "shares digits with " + "; ".join(shares) if shares else "shares no digit"
 
 
 def _server(options: argparse.Namespace) -> tuple[str, TLS | None]:

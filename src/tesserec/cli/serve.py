@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tesserec.cli.main import common
 from tesserec.cli.output import Output
-from tesserec.errors import ServingError
+from tesserec.errors import ServingError, UsageError
 from tesserec.project import find_project
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def execute(options: argparse.Namespace, out: Output) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     ports = (options.grpc_port, options.http_port, options.metrics_port)
+    _check_ports(ports)
     with triton.start(
         workdir,
         project,
@@ -70,7 +71,8 @@ def execute(options: argparse.Namespace, out: Output) -> int:
         out.result(server.info)
         out.line(
             f"serving release {server.info['release_id']} at {server.info['grpc']} (gRPC); "
-            f"log: {server.info['log']}; stop with Ctrl-C"
+            f"metrics: http://{server.info['metrics']}/metrics; log: {server.info['log']}; "
+            "stop with Ctrl-C"
         )
         limits = ", ".join(f"{name} {value:g}" for name, value in server.info["limits"].items())
         out.note(f"limits: {limits}; gRPC {_security(server.info['tls'])}")
@@ -78,6 +80,15 @@ def execute(options: argparse.Namespace, out: Output) -> int:
             server.check()
     out.note("stopped")
     return 0
+
+
+def _check_ports(ports: Sequence[int]) -> None:
+    named = [port for port in ports if port]
+    for port in named:
+        if not 0 < port < 65_536:
+            raise UsageError(f"port {port} is none; use 1 to 65535, or 0 for a free one")
+    if len(set(named)) < len(named):
+        raise UsageError(f"ports {', '.join(map(str, named))}: each service needs one of its own")
 
 
 def _settings(words: Sequence[str]) -> ServeSettings:

@@ -44,13 +44,14 @@ def hour_folders(workdir: Path) -> list[Path]:
 
 
 def read_exposures(
-    workdir: Path, since_ms: int | None = None, until_ms: int | None = None
+    workdir: Path | str, since_ms: int | None = None, until_ms: int | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Batches of rows (`EXPOSURES`) from `since_ms` on and before `until_ms`, hour by hour.
 
     Within an hour rows come file by file, so those of several servers aren't in the order of time.
     A file that is deleted meanwhile, because the log is bounded, is passed over.
     """
+    workdir = Path(workdir)
     first = hour_folder(workdir, since_ms) if since_ms is not None else None
     last = hour_folder(workdir, until_ms) if until_ms is not None else None
     for folder in hour_folders(workdir):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import ssl
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from tesserec.serving.tracing import trace_flags
 LOCKED = "model-repository,shared-memory,trace,logging"
 PING_MS = 10_000  # clients may ping so often (Triton's own default is 5 minutes)
 # glibc: threads share two heaps, instead of sixteen that each grow to the largest messages. A low
-# threshold for mapping would give all back, but the decoder's blocks would be mapped anew each batch.
+# threshold for mapping would give all back, but map the decoder's blocks anew for each batch.
 MEMORY = {"MALLOC_ARENA_MAX": "2"}
 # Runs in a small process of its own: code between fork and exec of a threaded one may deadlock.
 # The kernel sends SIGTERM when the parent is gone; getppid tells if it went before prctl.
@@ -130,11 +131,32 @@ def _restrictions(password: str) -> list[str]:
 def _tls(tls: TLSSettings) -> list[str]:
     if not tls.cert:
         return []
+    _check_tls(tls)
     flags = ["--grpc-use-ssl=true"]
     flags += [f"--grpc-server-cert={_file(tls.cert)}", f"--grpc-server-key={_file(tls.key)}"]
     if tls.client_ca:
         flags += ["--grpc-use-ssl-mutual=true", f"--grpc-root-cert={_file(tls.client_ca)}"]
     return flags
+
+
+def _check_tls(tls: TLSSettings) -> None:
+    """What Triton would say in the middle of its log, after its whole start.
+
+    Raises:
+        UsageError: a file isn't there, is no PEM file, or the key is another certificate's.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(_file(tls.cert), _file(tls.key))
+    except (ssl.SSLError, OSError) as error:
+        raise UsageError(
+            f"tls.cert {tls.cert} and tls.key {tls.key} are no certificate with its key: {error}"
+        ) from None
+    if tls.client_ca:
+        try:
+            context.load_verify_locations(_file(tls.client_ca))
+        except (ssl.SSLError, OSError) as error:
+            raise UsageError(f"tls.client_ca {tls.client_ca} is no certificate: {error}") from None
 
 
 def _file(name: str) -> Path:

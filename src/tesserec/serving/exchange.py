@@ -42,6 +42,14 @@ def inputs_of(
     Raises:
         RequestError: it can't be written down (half a surrogate pair, a k beyond 32 bits).
     """
+    if not isinstance(user_id, str):
+        raise RequestError(f"user_id is {user_id!r}; send a string")
+    if isinstance(history, str | bytes) or not all(isinstance(h, str) for h in history):
+        raise RequestError(f"history is {history!r:.200}; send a list of item ids, oldest first")
+    if not isinstance(k, int) or isinstance(k, bool):
+        raise RequestError(f"k is {k!r}; send a whole number")
+    if rules is not None and not isinstance(rules, Mapping):
+        raise RequestError(f"rules are {rules!r:.200}; send a dictionary")
     try:
         text = json.dumps(dict(rules)) if rules else ""
         return tensors(user_id.encode(), [h.encode() for h in history], k, text.encode())
@@ -97,12 +105,19 @@ def may_try_again(error: Any) -> bool:
 
     A connection that broke in the middle looks the same; a repeated request changes nothing.
     """
-    return "UNAVAILABLE" in str(error.status() or "")
+    return "UNAVAILABLE" in str(error.status() or "") or _without_model(error)
+
+
+def _without_model(error: Any) -> bool:
+    """Whether the server is there but its model isn't: it is starting or stopping."""
+    return "unknown model" in str(error.message())
 
 
 def failure(error: Any, url: str, seconds: float) -> RequestError | ServingError:
     """Our error for tritonclient's."""
     status, message = str(error.status() or ""), str(error.message())
+    if _without_model(error):
+        return ServingError(f"{url} is starting or stopping: {message}")
     if any(code in status for code in BAD_REQUEST):
         return RequestError(message)
     if "INTERNAL" in status:

@@ -190,7 +190,8 @@ class Manager:
             if items == self.current.withdrawn:
                 return False
             self.places = self.places.withdraw(items)
-        log.info("%d items are withdrawn", len(items))
+        unknown = sum(item not in self.current.catalogue.row_of for item in items)
+        log.warning("%d items are withdrawn, %d of them unknown here", len(items), unknown)
         return True
 
     def _follow(self, look: Callable[[], bool], every_s: float) -> None:

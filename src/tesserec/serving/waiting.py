@@ -22,8 +22,10 @@ import numpy as np
 from tesserec.config import LimitSettings
 from tesserec.errors import Overloaded, ServingError
 from tesserec.serving.meter import Meter
+from tesserec.serving.quiet import Quiet
 
 log = logging.getLogger(__name__)
+complain = Quiet(log).error
 Tensors = Mapping[str, np.ndarray]
 CLOSE_S = 5.0
 GONE_S = 0.1
@@ -110,17 +112,26 @@ class WaitingRoom:
             if batch is None:
                 return
             began = time.monotonic()
-            live = [one for one in batch if self._still(one, began)]
-            if not live:
-                continue
             try:
-                answers = self._answer([one.tensors for one in live])
-            except Exception as error:  # a fault of ours mustn't end the thread
-                log.exception("a batch of %d requests failed", len(live))
-                answers = [ServingError(f"internal error: {type(error).__name__}")] * len(live)
-            for one, answer in zip(live, answers, strict=True):
-                self._meter.observe("tesserec_queue_seconds", began - one.arrived)
-                _reply(one.reply, answer)
+                live = [one for one in batch if self._still(one, began)]
+                for one, answer in zip(live, self._answers(live), strict=True):
+                    self._meter.observe("tesserec_queue_seconds", began - one.arrived)
+                    _reply(one.reply, answer)
+            except Exception:  # without this thread every request would wait in vain
+                log.exception("requests of a batch of %d may have got no answer", len(batch))
+
+    def _answers(self, live: Sequence[Waiting]) -> Sequence[Any]:
+        """One answer or error for each, whatever happens."""
+        if not live:
+            return []
+        try:
+            answers = self._answer([one.tensors for one in live])
+            if len(answers) == len(live):
+                return answers
+            raise ServingError(f"{len(answers)} answers to {len(live)} requests")
+        except Exception as error:
+            log.exception("a batch of %d requests failed", len(live))
+            return [ServingError(f"internal error: {type(error).__name__}")] * len(live)
 
     def _next(self) -> list[Waiting] | None:
         """The next batch; None when closed."""
@@ -158,4 +169,4 @@ def _reply(reply: Callable[[Any], None], answer: Any) -> None:
     try:
         reply(answer)
     except Exception:  # the client went away meanwhile, say; the others wait for theirs
-        log.exception("an answer could not be sent")
+        complain("an answer could not be sent", trace=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -19,7 +21,7 @@ from tesserec.errors import RequestError, ServingError, UsageError
 from tesserec.serving import connection
 from tesserec.serving.client import AsyncRecommender, Recommender
 from tesserec.serving.connection import TLS, Attempts, arguments
-from tesserec.serving.exchange import Answer
+from tesserec.serving.exchange import Answer, failure, inputs_of, may_try_again
 
 PB: Any = service_pb2
 Code = grpc.StatusCode
@@ -249,3 +251,27 @@ def test_not_ready_where_nobody_is() -> None:
     with Recommender("127.0.0.1:1", timeout_s=1) as client:
         assert not client.ready()
     assert not asyncio.run(ready())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "part"),
+    [
+        ({"user_id": 5}, "user_id is 5"),
+        ({"history": "I000010"}, "history is 'I000010'"),
+        ({"history": [None]}, "history is [None]"),
+        ({"k": "3"}, "k is '3'"),
+        ({"k": True}, "k is True"),
+        ({"rules": '{"seed": 1}'}, "rules are"),
+    ],
+)
+def test_what_is_no_request_is_named_before_it_is_sent(wrong: dict[str, Any], part: str) -> None:
+    asked = {"user_id": "U1", "history": [], "k": 3, "rules": None} | wrong
+    with pytest.raises(RequestError, match=re.escape(part)):
+        inputs_of(**asked)
+
+
+def test_a_server_without_its_model_is_no_fault_of_the_request() -> None:
+    message = "Request for unknown model: 'recommend' has no available versions"
+    error = SimpleNamespace(status=lambda: "StatusCode.NOT_FOUND", message=lambda: message)
+    assert may_try_again(error)
+    assert isinstance(failure(error, "here:1", 1.0), ServingError)

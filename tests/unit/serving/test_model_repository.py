@@ -133,7 +133,7 @@ def test_a_bad_request_gets_its_own_error(
         FakeRequest({name: tensor for name, tensor in good.items() if name != "rules"}),
         FakeRequest(good),
     ]
-    assert triton.execute(asked) is None
+    assert triton.execute(asked) == [None] * 4, "answered by another thread"
     first, second, third, fourth = (request.wait() for request in asked)
     for answer in (first, fourth):
         assert answer.error is None
@@ -143,6 +143,10 @@ def test_a_bad_request_gets_its_own_error(
     assert {second.error.code, third.error.code} == {FakeError.INVALID_ARG}
     assert triton.response(ServingError("ours")).error.code == FakeError.INTERNAL
     assert triton.response(Overloaded("much")).error.code == FakeError.UNAVAILABLE
+    broken: Any = SimpleNamespace()  # it has nothing that is asked of it
+    answered, left = triton.execute([broken, last := FakeRequest(good)])
+    assert answered.error.code == FakeError.INTERNAL
+    assert left is None and last.wait().error is None
     triton.room.close()
     late = FakeRequest(good)
     triton.execute([late])

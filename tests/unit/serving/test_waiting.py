@@ -141,6 +141,20 @@ def test_a_fault_of_ours_ends_a_batch_not_the_thread(made: Any) -> None:
     assert asked.get() == (2, "fine")
 
 
+def test_a_wrong_number_of_answers_is_an_error_for_each(made: Any) -> None:
+    gate = Gate()
+
+    def one_too_few(batch: Sequence[Any]) -> list[Any]:
+        return gate(batch)[1:] if batch[0]["k"][0] == 1 else ["fine"] * len(batch)
+
+    asked, _ = made(one_too_few)
+    asked.send(1)
+    gate.go.release()
+    assert isinstance(asked.get()[1], ServingError)
+    asked.send(2)
+    assert asked.get() == (2, "fine")
+
+
 def test_an_answer_that_nobody_takes_harms_no_other(made: Any) -> None:
     asked, _ = made(lambda batch: ["fine"] * len(batch))
 

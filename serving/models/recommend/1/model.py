@@ -5,7 +5,7 @@ from functools import partial
 import numpy
 import triton_python_backend_utils as pb_utils
 
-from tesserec.errors import Overloaded, RequestError
+from tesserec.errors import Overloaded, RequestError, ServingError
 from tesserec.serving.handler import Handler
 from tesserec.serving.long_texts import refuse_long_texts
 from tesserec.serving.meter_triton import TritonMeter
@@ -25,7 +25,13 @@ class TritonPythonModel:
         self.room = WaitingRoom(self.handler.recommend_tensors, limits, meter)
 
     def execute(self, requests):
-        return [self.take_in(request) for request in requests]
+        return [self.guarded(request) for request in requests]
+
+    def guarded(self, request):
+        try:
+            return self.take_in(request)
+        except Exception as error:  # a fault of one request is no other's
+            return self.response(ServingError(f"internal error: {type(error).__name__}: {error}"))
 
     def take_in(self, request):
         refusal = self.room.refusal()
