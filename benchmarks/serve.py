@@ -208,13 +208,13 @@ def plot(rows: list[dict[str, Any]]) -> None:
     sized = [r for r in rows if r["name"] == "generated"]
     if len({r["sizes"]["items"] for r in sized}) < 2:
         return
-    figure, axes = plt.subplots(figsize=(6, 3.6))
+    figure, axes = plt.subplots(figsize=(7, 3.6))
     for callers in sorted({r["sizes"]["callers"] for r in sized}):
         part = [r for r in sized if r["sizes"]["callers"] == callers]
         items = [r["sizes"]["items"] for r in part]
-        axes.plot(items, [1000 / r["ours"] for r in part], "o-", label=f"{callers} callers, served")
+        axes.plot(items, [1000 / r["ours"] for r in part], "o-", label=f"{callers} callers")
     axes.set(xscale="log", yscale="log", xlabel="items", ylabel="ms of a core a request")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     figure.tight_layout()
     figure.savefig(OUT / "serve_items.png", dpi=110)
 
