@@ -43,17 +43,27 @@ def test_a_second_run_finds_each_step_done(finished: tuple[Path, dict], tiny_con
     assert json.loads(again.stdout)["release_id"] == first["release_id"]
 
 
-def test_evaluate_gives_means_over_seeds(finished: tuple[Path, dict], tmp_path: Path) -> None:
-    workdir, result = finished
+def test_evaluate_gives_means_over_seeds(
+    finished: tuple[Path, dict], tiny_config: Path, tmp_path: Path
+) -> None:
+    workdir, first = finished
     other = tmp_path / "other"
     shutil.copytree(workdir, other)
-    done = tesserec("evaluate", "--workdir", str(workdir), "--also", str(other), "--json")
+    together = ("evaluate", "--workdir", str(workdir), "--also", str(other), "--json")
+    copy = tesserec(*together)
+    assert copy.returncode == 2 and "one run counts as one seed" in copy.stderr
+    changed = ("training.label_smoothing=0.1", "gates.max_loss=1", "gates.max_slice_loss=1")
+    run = tesserec("run", str(tiny_config), *changed, "--workdir", str(other), "--json")
+    assert run.returncode == 0, run.stderr
+    second = json.loads(run.stdout)
+    done = tesserec(*together)
     assert done.returncode == 0, done.stderr
     seeds = json.loads(done.stdout)["seeds"]
-    assert seeds["releases"] == [result["release_id"]] * 2
+    assert seeds["releases"] == [first["release_id"], second["release_id"]]
+    each = [one["metrics"]["kept"]["ndcg@10"] for one in (first, second)]
     ours = seeds["rankers"]["rpg"]["kept"]
-    assert ours["ndcg@10"] == pytest.approx(result["metrics"]["kept"]["ndcg@10"])
-    assert ours["ndcg@10_sd"] == pytest.approx(0, abs=1e-12)
+    assert ours["ndcg@10"] == pytest.approx(sum(each) / 2)
+    assert ours["ndcg@10_sd"] == pytest.approx(abs(each[0] - each[1]) / 2**0.5)
     nowhere = tesserec("evaluate", "--workdir", str(workdir), "--also", str(tmp_path / "none"))
     assert nowhere.returncode == 2 and "no release is promoted" in nowhere.stderr
 
