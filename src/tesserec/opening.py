@@ -1,7 +1,7 @@
 """A release folder into what a recommender is made of; equal parts in memory are used, not read.
 
 The manifest names each part by its hash. What another recommender was made of the same parts is
-shared with it: items and codes that have only grown are continued, a model with the same weights
+shared with it: items and codes are continued where they end, a model with the same weights
 gets the new code table beside them. So two releases side by side cost little more than one.
 """
 
@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from safetensors.numpy import load_file
 
 from tesserec.artifacts import read_manifest
 from tesserec.decoders import DECODERS
 from tesserec.decoders.graph_files import GRAPH
 from tesserec.errors import ArtifactError
 from tesserec.models.loading import Files, members, model_class, read_model
+from tesserec.tables import grow_codes, grow_items
 
 Hashes = dict[str, tuple[str, ...]]  # part, e.g. "codes" or "models/rpg" -> sha256 of its files
 
@@ -97,11 +96,14 @@ def _items(
     held, count = _held(hashes, "items", beside)
     if held is not None and count == len(entries):
         return held.items, held.item_ids, held.row_of
-    new = [pq.read_table(_part(folder, manifest, entry)) for entry in entries[count:]]
+    items = grow_items(
+        [_part(folder, manifest, entry) for entry in entries[count:]], held.items if held else None
+    )
+    known = len(held.item_ids) if held else 0
+    if held is not None and known == items.num_rows:  # rows were replaced, none added
+        return items, held.item_ids, held.row_of
     ids = list(held.item_ids) if held else []
-    for table in new:
-        ids += table.column("item_id").to_pylist()
-    items = pa.concat_tables([held.items, *new] if held else new)
+    ids += items.column("item_id").slice(known).to_pylist()
     return items, ids, {item: row for row, item in enumerate(ids)}
 
 
@@ -112,9 +114,8 @@ def _codes(
     held, count = _held(hashes, "codes", beside)
     if held is not None and count == len(entries):
         return held.codes
-    new = [load_file(_part(folder, manifest, entry))["codes"] for entry in entries[count:]]
-    parts = [held.codes, *new] if held else new
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    new = [_part(folder, manifest, entry) for entry in entries[count:]]
+    return grow_codes(new, held.codes if held else None)
 
 
 def _held_models(hashes: Hashes, beside: Sequence[Any]) -> dict[str, Any]:

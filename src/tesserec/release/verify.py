@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tesserec.artifacts import check_files, sha256_of
 from tesserec.decoders.graph_files import GRAPH, read_graph
 from tesserec.errors import ArtifactError
@@ -21,6 +19,7 @@ from tesserec.release.manifest import (
     read_release,
     release_id_of,
 )
+from tesserec.tables import grow_codes, is_patch
 
 RACE_S = 2.0  # a file changed less long ago may change again with the same times
 
@@ -106,12 +105,14 @@ def _belong_together(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
     import pyarrow.parquet as pq
 
     parts = manifest["parts"]
-    items = sum(pq.read_metadata(part_path(folder, p)).num_rows for p in parts_of(parts["items"]))
+    whole = [p for p in parts_of(parts["items"]) if not is_patch(p.path)]
+    items = sum(pq.read_metadata(part_path(folder, p)).num_rows for p in whole)
     problems = [*_missing(manifest), *_decoder(folder, manifest)]
     digits: set[int] = set()
     if "codes" in parts:  # a model without codes has none
-        shapes = [_code_shape(part_path(folder, p)) for p in parts_of(parts["codes"])]
-        rows, digits = sum(s[0] for s in shapes), {s[1] for s in shapes}
+        sizes = {p.path: _code_shape(part_path(folder, p)) for p in parts_of(parts["codes"])}
+        rows = sum(size[0] for path, size in sizes.items() if not is_patch(path))
+        digits = {size[1] for size in sizes.values()}
         if rows != items:
             problems.append(f"codes have {rows} rows, items {items}: they are not of one release")
         if len(digits) != 1:
@@ -149,17 +150,15 @@ def _missing(manifest: Mapping[str, Any]) -> list[str]:
 
 def _decoder(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
     """A decoder that walks on a graph has one, made for these codes."""
-    from safetensors.numpy import load_file
-
     parts = manifest["parts"]
     paths = {Path(p.path).name: part_path(folder, p) for p in parts_of(parts.get("decoder", []))}
     if "decoder.json" not in paths or read_json(paths["decoder.json"]).get("name") != "graph":
         return []
     if GRAPH not in paths:
         return [f"decoder graph has no {GRAPH}"]
-    codes = [load_file(part_path(folder, p))["codes"] for p in parts_of(parts.get("codes", []))]
     try:
-        read_graph(paths[GRAPH], np.concatenate(codes))
+        codes = grow_codes([part_path(folder, p) for p in parts_of(parts.get("codes", []))])
+        read_graph(paths[GRAPH], codes)
     except ArtifactError as error:
         return [str(error)]
     return []

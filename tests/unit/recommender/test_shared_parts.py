@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import save_file
 
-from tesserec import opening
+from tesserec import tables
 from tesserec.artifacts import sha256_of
 from tesserec.recommender import Recommender
 from tesserec.release import release_folder
@@ -55,8 +55,8 @@ def test_the_same_release_twice_is_held_once(
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("a part that is in memory was read again")
 
-    monkeypatch.setattr(opening.pq, "read_table", never)
-    monkeypatch.setattr(opening, "load_file", never)
+    monkeypatch.setattr(tables.pq, "read_table", never)
+    monkeypatch.setattr(tables, "load_file", never)
     second = Recommender.load(folder, beside=[first])
     assert second.row_of is first.row_of and second.items is first.items
     assert second.codes is first.codes
@@ -73,9 +73,9 @@ def test_a_delta_reads_its_delta_alone(
     folder = grown(tmp_path, base, "r00000000001")
     first, alone = Recommender.load(release_folder(tmp_path, base)), Recommender.load(folder)
     read: list[str] = []
-    load_file, read_table = opening.load_file, opening.pq.read_table
-    monkeypatch.setattr(opening, "load_file", lambda p: (read.append(p.name), load_file(p))[1])
-    monkeypatch.setattr(opening.pq, "read_table", lambda p: (read.append(p.name), read_table(p))[1])
+    load_file, read_table = tables.load_file, tables.pq.read_table
+    monkeypatch.setattr(tables, "load_file", lambda p: (read.append(p.name), load_file(p))[1])
+    monkeypatch.setattr(tables.pq, "read_table", lambda p: (read.append(p.name), read_table(p))[1])
     second = Recommender.load(folder, beside=[first])
     assert sorted(read) == ["delta-0001.safetensors", "delta.pq"]
     assert len(second.item_ids) == ITEMS + 3 and len(first.item_ids) == ITEMS

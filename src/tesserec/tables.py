@@ -1,0 +1,81 @@
+"""The tables of a release from their parts: a base, deltas after it, patches over it, in order.
+
+A part named `patch-NNNN` replaces rows that are there: its codes come with `rows`, its items with
+a column `row`. Any other part adds rows at the end. So rows never move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.numpy import load_file
+
+from tesserec.errors import ArtifactError
+
+PATCH = "patch-"
+ROW = "row"  # of an items patch
+
+
+def is_patch(path: Path | str) -> bool:
+    return Path(path).name.startswith(PATCH)
+
+
+def grow_codes(paths: Sequence[Path], held: np.ndarray | None = None) -> np.ndarray:
+    """Codes [N, m] of all parts in order, after those that are at hand, which stay as they are.
+
+    Raises:
+        ArtifactError: a patch of rows that are not there.
+    """
+    added = [] if held is None else [held]
+    for path in paths:
+        part = load_file(path)
+        if not is_patch(path):
+            added.append(part["codes"])
+            continue
+        found = np.concatenate(added)  # a copy: another release may hold what it is made of
+        rows = part["rows"]
+        _check(path, rows, len(found))
+        found[rows] = part["codes"]
+        added = [found]
+    return added[0] if len(added) == 1 else np.concatenate(added)
+
+
+def grow_items(paths: Sequence[Path], held: pa.Table | None = None) -> pa.Table:
+    """The items of all parts in order, after those that are at hand.
+
+    A column that an older part lacks is null there.
+
+    Raises:
+        ArtifactError: a patch of rows that are not there.
+    """
+    added = [] if held is None else [held]
+    for path in paths:
+        part = pq.read_table(path)
+        if not is_patch(path):
+            added.append(part)
+            continue
+        items = _joined(added)
+        rows = part[ROW].to_numpy()
+        _check(path, rows, items.num_rows)
+        index = np.arange(items.num_rows)
+        index[rows] = items.num_rows + np.arange(len(rows))
+        both = _joined([items, part.drop_columns([ROW])])
+        added = [both.take(pa.array(index))]
+    return _joined(added)
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default")
+
+
+def _check(path: Path, rows: np.ndarray, count: int) -> None:
+    wrong = rows[(rows < 0) | (rows >= count)]
+    if len(wrong):
+        raise ArtifactError(
+            f"{path} replaces row {int(wrong[0])}, and there are {count}; its parts are not of one "
+            "release: run `tesserec release verify`"
+        )
