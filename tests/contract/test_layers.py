@@ -17,7 +17,16 @@ SOURCE = ROOT / "src" / "tesserec"
 LAYERS: list[set[str]] = [
     {"errors", "config", "artifacts", "locks", "progress", "project", "__init__"},
     {"data"},
-    {"encoders", "tokenizers", "models", "decoders", "evaluation", "recommender", "opening", "tables"},
+    {
+        "encoders",
+        "tokenizers",
+        "models",
+        "decoders",
+        "evaluation",
+        "recommender",
+        "opening",
+        "tables",
+    },
     {"training", "retokenization", "release"},
     {"features", "validation"},
     {"serving", "report"},

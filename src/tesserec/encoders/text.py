@@ -8,9 +8,10 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+from tesserec.data.content import CONTENT
+
 _TAG = re.compile(r"<[^<>]{0,500}>")
 _SPACE = re.compile(r"\s+")
-FIELDS = ("title", "brand", "categories", "price", "keywords", "description", "image_caption")
 
 
 def clean(text: str) -> str:
@@ -21,12 +22,12 @@ def clean(text: str) -> str:
 def item_texts(items: pa.Table) -> list[str]:
     """The text of each row of `items`, in row order; "" where an item has no text at all.
 
-    Fields come in the order of FIELDS without their names, each closed by a full stop. A missing
+    Fields come in the order of CONTENT without their names, each closed by a full stop. A missing
     column counts as a column of nulls.
     """
     columns = [
         items.column(name).to_pylist() if name in items.column_names else [None] * items.num_rows
-        for name in FIELDS
+        for name in CONTENT
     ]
     return [_join(values) for values in zip(*columns, strict=True)]
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tesserec import __version__
 from tesserec.artifacts import Artifact, fsync_folder, sha256_of, write_atomic, write_manifest
+from tesserec.data.content import content_hashes
 from tesserec.decoders.graph_files import GRAPH
 from tesserec.errors import ArtifactError
 from tesserec.models.loading import files_of, members
@@ -28,6 +29,7 @@ CODES = "codes/base-0000.safetensors"
 ITEMS = "items/base-0000.parquet"
 PROFILE_COLUMNS = ("item_id", "title", "brand", "categories", "price", "available", "listed_at")
 COUNT_COLUMNS = ("count_all", "count_30d")
+CONTENT_HASH = "content"  # tells later whether an item was edited
 
 
 def build_release(
@@ -41,6 +43,7 @@ def build_release(
     model_name: str,
     trained: Collection[str] | None = None,
     raw: Artifact | None = None,
+    config: Mapping[str, Any] | None = None,
     decoder: Mapping[str, Any] | None = None,
     graph: Artifact | None = None,
     report: Callable[[Path, str], None] | None = None,
@@ -50,6 +53,7 @@ def build_release(
     Args:
         coded: vectors and codes, with encoder and tokenizer; None for a model without codes.
         trained: of such a model, the ids of the items that it was trained on.
+        config: of the run; a re-tokenization goes on with it.
         graph: the artefact with the graph that decoder `graph` walks on.
         report: writes the release's `report.html` to the path that it is given, beside the id.
 
@@ -88,6 +92,7 @@ def build_release(
         "feature_schema_hash": facts["schema_hash"],
         "watermark": facts["watermark"],
         "sources": {a.kind: a.key for a in sources if a is not None},
+        "config": dict(config) if config else None,
         "parts": plain(_owned(parts, release_id)),
         "tesserec_version": __version__,
     }
@@ -140,6 +145,7 @@ def release_items(
         flags = pa.array([item in trained for item in ids.to_pylist()], pa.bool_())
     stats = pq.read_table(features.file("item_stats"))
     items = profile.select(PROFILE_COLUMNS).append_column("trained", flags)
+    items = items.append_column(CONTENT_HASH, content_hashes(profile))
     for name in COUNT_COLUMNS:
         items = items.append_column(
             name, pa.array(_counts(ids.to_pylist(), stats, name), pa.int64())

@@ -11,7 +11,7 @@ from tesserec.steps.catalogue import is_skipped
 from tesserec.steps.graph import graph_of
 from tesserec.steps.tokenize import training_items
 
-VERSION = 1
+VERSION = 2
 
 
 def run(
@@ -47,6 +47,7 @@ def run(
         return build_release(
             workdir,
             raw=raw,
+            config=to_dict(config),
             features=features,
             store=store,
             coded=coded,

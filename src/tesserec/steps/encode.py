@@ -12,14 +12,15 @@ from tesserec.config import RunConfig, to_dict
 from tesserec.errors import DataError
 from tesserec.steps.catalogue import needs_codes, skipped
 
-VERSION = 1
+VERSION = 2
 log = logging.getLogger(__name__)
 
 
 def run(workdir: Path, config: RunConfig, raw: Artifact, features: Artifact) -> Artifact:
     """Return the `vectors` artefact: `vectors.npy` float32 [N, pca_dim], `item_ids.parquet`,
-    `encoder/` (with the whitening) and `summary.json`; with a given code table `codes.npy` in the
-    same order, since the raw data is at hand only here. Skipped for a model without codes.
+    `encoder/` (with the whitening and the canary set) and `summary.json`; with a given code table
+    `codes.npy` in the same order, since the raw data is at hand only here. Skipped for a model
+    without codes.
 
     Raises:
         DataError: the item profile has no rows or no plain row order, or an item has no vector.
@@ -91,6 +92,7 @@ def _make(folder: Path, config: RunConfig, raw: Artifact, features: Artifact) ->
     from tesserec.artifacts import write_atomic
     from tesserec.encoders import ContentEncoder
     from tesserec.encoders.whitening import Whitening
+    from tesserec.retokenization.canary import write_canary
 
     items = read_items(features)
     fitted = listed_before(items, features.read_json("summary.json")["cuts"].get("train"))
@@ -110,6 +112,7 @@ def _make(folder: Path, config: RunConfig, raw: Artifact, features: Artifact) ->
         items.select(["item_id"]).replace_schema_metadata(None), folder / "item_ids.parquet"
     )
     encoder.save(folder / "encoder")
+    write_canary(folder / "encoder", fitted, encoder)
     summary = {
         "encoder": config.encoder.name,
         "items": len(vectors),

@@ -11,13 +11,14 @@ from tesserec.artifacts import Artifact, build
 from tesserec.config import RunConfig, to_dict
 from tesserec.steps.catalogue import needs_codes, skipped
 
-VERSION = 1
+VERSION = 2
 log = logging.getLogger(__name__)
 
 
 def run(workdir: Path, config: RunConfig, vectors: Artifact, features: Artifact) -> Artifact:
     """Return the `codes` artefact: `codes.safetensors`, `item_ids.parquet` (item_id, trained),
-    `tokenizer/` and `quality.json`. Skipped for a model without codes.
+    `tokenizer/` (with the canary set's codes and the reference) and `quality.json`. Skipped for a
+    model without codes.
 
     Raises:
         UsageError: an unknown tokenizer, or pca_dim is not a multiple of the digits.
@@ -40,9 +41,11 @@ def _make(folder: Path, config: RunConfig, vectors: Artifact, features: Artifact
     import pyarrow.parquet as pq
 
     from tesserec.artifacts import write_atomic
+    from tesserec.retokenization.canary import write_canary_codes
+    from tesserec.retokenization.reference import FOLDER, LEAST, make_reference
     from tesserec.steps.encode import read_items
     from tesserec.tokenizers import CodeTable
-    from tesserec.tokenizers.quality import quality
+    from tesserec.tokenizers.quality import hold_out, quality
 
     x = np.load(vectors.file("vectors.npy"), allow_pickle=False)
     item_ids = pq.read_table(vectors.file("item_ids.parquet"))["item_id"].to_pylist()
@@ -55,21 +58,35 @@ def _make(folder: Path, config: RunConfig, vectors: Artifact, features: Artifact
         len(trained),
     )
     tokenizer = _new_tokenizer(config)
+    items = read_items(features)
     if config.tokenizer.name == "given":
         codes = np.load(vectors.file("codes.npy"), allow_pickle=False)
     else:
         tokenizer.fit(x[trained], np.random.default_rng(config.seed))
         codes = tokenizer.encode(x)
+        write_canary_codes(vectors.file("encoder"), tokenizer, folder / "tokenizer")
     CodeTable(item_ids, codes, trained).save(folder)
     tokenizer.save(folder / "tokenizer")
+    rng = np.random.default_rng([config.seed, 1])
+    held = hold_out(trained, rng)
+    reference = None
+    if config.tokenizer.name != "given" and len(held) >= LEAST:
+        rest = trained.copy()
+        rest[held] = False
+        second = _new_tokenizer(config)
+        second.fit(x[rest], rng)
+        reference = make_reference(second, x[held])
+    if reference is not None:
+        reference.save(folder / "tokenizer" / FOLDER)
     report = quality(
         codes,
         x,
         trained,
-        read_items(features)["categories"].to_pylist(),
+        items["categories"].to_pylist(),
         tokenizer,
-        _new_tokenizer(config),
-        np.random.default_rng([config.seed, 1]),
+        rng,
+        reference=reference.tokenizer if reference else None,
+        held=held,
     )
     write_atomic(folder / "quality.json", json.dumps(report, indent=1))
 

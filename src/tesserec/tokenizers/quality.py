@@ -9,6 +9,7 @@ import numpy as np
 
 _QUERIES = 2000  # items whose neighbours are looked at
 _PAIRS = 200_000  # random pairs for the chance level
+HELD_OUT_SHARE = 0.1
 
 
 def usage(codes: np.ndarray, codebook_size: int) -> list[dict[str, float]]:
@@ -93,26 +94,34 @@ def neighbour_agreement(
     }
 
 
+def hold_out(
+    trained: np.ndarray, rng: np.random.Generator, share: float = HELD_OUT_SHARE
+) -> np.ndarray:
+    """int64 rows, ascending: so many of the training items (bool [N]), by lot."""
+    order = rng.permutation(np.flatnonzero(trained))
+    return np.sort(order[: int(len(order) * share)])
+
+
 def quality(
     codes: np.ndarray,
     vectors: np.ndarray,
     trained: np.ndarray,
     categories: Sequence[Sequence[str] | None],
     tokenizer: Any,
-    fresh: Any,
     rng: np.random.Generator,
-    held_out_share: float = 0.1,
+    *,
+    reference: Any = None,
+    held: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """The quality table of a finished code table, as JSON takes it.
 
-    `fresh` is an unfitted tokenizer of the same settings: it is fitted without `held_out_share` of
-    the training items, and the error on those is the honest one. On items that a book was fitted on
-    the error is too low by a fifth (docs/tokenizers.md), and items outside of training are few and
-    newer, so they measure drift, not the tokenizer. A given table has no centres and no errors.
+    `reference` is a tokenizer of the same settings that was fitted without the training items
+    `held`: the error on those is the honest one. On items that a book was fitted on the error is
+    too low by a fifth (docs/tokenizers.md), and items outside of training are few and newer, so
+    they measure drift, not the tokenizer. A given table has no centres and no errors.
     """
     per_digit = usage(codes, tokenizer.codebook_size)
-    train = np.flatnonzero(trained)
-    other = np.flatnonzero(~trained)
+    train, other = np.flatnonzero(trained), np.flatnonzero(~trained)
     errors: dict[str, Any] = {
         "training_items": None,
         "other_items": None,
@@ -123,12 +132,8 @@ def quality(
         decoded = tokenizer.decode(codes)
         errors["training_items"] = reconstruction_error(vectors, decoded[train], train)
         errors["other_items"] = reconstruction_error(vectors, decoded[other], other)
-        order = rng.permutation(train)
-        held = np.sort(order[: int(len(train) * held_out_share)])
-        if len(held) >= 10:
-            kept = np.sort(order[len(held) :])
-            fresh.fit(vectors[kept], rng)
-            met = fresh.decode(fresh.encode(vectors[held]))
+        if reference is not None and held is not None:
+            met = reference.decode(reference.encode(vectors[held]))
             errors["held_out"] = reconstruction_error(vectors, met, held)
             errors["held_out_items"] = len(held)
     centres = tokenizer.centres.shape[1] if hasattr(tokenizer, "centres") else codes.max() + 1

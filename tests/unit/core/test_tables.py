@@ -61,5 +61,7 @@ def test_a_patch_of_a_row_that_is_not_there_is_refused(tmp_path: Path) -> None:
     base = write(tmp_path, 0, False, 3, 1, 0)
     patch = write(tmp_path, 1, True, 2, 1, 9)
     for grow, at in ((grow_codes, 0), (grow_items, 1)):
-        with pytest.raises(ArtifactError, match=r"patch-0001.* replaces row [3-8], and there are 3"):
+        with pytest.raises(
+            ArtifactError, match=r"patch-0001.* replaces row [3-8], and there are 3"
+        ):
             grow([base[at], patch[at]])

@@ -8,6 +8,7 @@ import pytest
 from tesserec.tokenizers.opq import OPQ
 from tesserec.tokenizers.quality import (
     collisions,
+    hold_out,
     neighbour_agreement,
     quality,
     reconstruction_error,
@@ -82,14 +83,20 @@ def test_held_out_error_is_above_the_training_error_and_the_table_is_json() -> N
     trained = np.arange(600) < 500
     tokenizer = OPQ(4, 64, 2)
     tokenizer.fit(x[trained], np.random.default_rng(1))
+    held = hold_out(trained, np.random.default_rng(2))
+    rest = trained.copy()
+    rest[held] = False
+    reference = OPQ(4, 64, 2)
+    reference.fit(x[rest], np.random.default_rng(2))
     table = quality(
         tokenizer.encode(x),
         x,
         trained,
         [None] * 600,
         tokenizer,
-        OPQ(4, 64, 2),
         np.random.default_rng(2),
+        reference=reference,
+        held=held,
     )
     errors = table["reconstruction_error"]
     assert errors["held_out_items"] == 50
@@ -104,8 +111,6 @@ def test_one_item_has_a_table_too() -> None:
     tokenizer = OPQ(4, 64, 2)
     tokenizer.fit(x, np.random.default_rng(1))
     codes = tokenizer.encode(x)
-    table = quality(
-        codes, x, np.array([True]), [["A"]], tokenizer, OPQ(4, 64, 2), np.random.default_rng(2)
-    )
+    table = quality(codes, x, np.array([True]), [["A"]], tokenizer, np.random.default_rng(2))
     assert table["items"] == 1 and table["reconstruction_error"]["held_out"] is None
     json.dumps(table, allow_nan=False)

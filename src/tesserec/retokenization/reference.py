@@ -1,0 +1,90 @@
+"""The reference of drift and novelty: old items that a tokenizer of the same settings never saw.
+
+On items that a codebook was fitted on its error is too low by a fifth, and its codes are balanced
+by construction: compared with those, new items look novel where nothing has changed
+(docs/retokenization.md). So a second tokenizer of the same settings, the reference tokenizer, is
+fitted without a tenth of the training items, and held-out old items and new items are compared as
+it sees them. The tokenizer that makes the codes keeps all of its training items.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tesserec.artifacts import write_atomic
+from tesserec.errors import ArtifactError
+from tesserec.tokenizers import load_tokenizer
+
+FOLDER = "reference"  # below a release's tokenizer/
+HELD_OUT = "held_out.safetensors"
+LEAST = 10  # held-out items without which there is no reference
+QUANTILE = 0.99  # of held-out errors; a new item beyond it is novel
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A tokenizer, and what it makes of the items that it never saw."""
+
+    tokenizer: Any
+    codes: np.ndarray  # [h, m] of the held-out items
+    errors: np.ndarray  # float32 [h], squared distance of a vector to what its code stands for
+
+    @property
+    def threshold(self) -> float:
+        """The error that one held-out item of a hundred exceeds."""
+        return float(np.quantile(self.errors, QUANTILE))
+
+    def errors_of(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Codes [n, m] and errors float32 [n] of other vectors."""
+        codes = self.tokenizer.encode(vectors)
+        return codes, squared_errors(self.tokenizer, vectors, codes)
+
+    def save(self, folder: Path) -> None:
+        from safetensors.numpy import save_file
+
+        self.tokenizer.save(folder)
+        save_file({"codes": self.codes, "errors": self.errors}, folder / HELD_OUT)
+        info = {"held_out": len(self.errors), "threshold": self.threshold}
+        write_atomic(folder / "reference.json", json.dumps(info, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Reference | None:
+        """The reference of a release's `tokenizer/` folder; None if it was made without one.
+
+        Raises:
+            ArtifactError: its files are not those that `save` wrote.
+        """
+        from safetensors.numpy import load_file
+
+        home = folder / FOLDER
+        if not (home / HELD_OUT).is_file():
+            return None
+        arrays = load_file(home / HELD_OUT)
+        if len(arrays["codes"]) != len(arrays["errors"]):
+            raise ArtifactError(
+                f"{home} has {len(arrays['codes'])} codes and {len(arrays['errors'])} errors; "
+                "make the release again"
+            )
+        return cls(load_tokenizer(home), arrays["codes"], arrays["errors"])
+
+
+def make_reference(tokenizer: Any, vectors: np.ndarray) -> Reference | None:
+    """The reference of a fitted tokenizer and vectors [h, D] that it wasn't fitted on.
+
+    None with fewer than ten of them, or for a tokenizer that can't tell what a code stands for.
+    """
+    if len(vectors) < LEAST or not hasattr(tokenizer, "decode"):
+        return None
+    codes = tokenizer.encode(vectors)
+    return Reference(tokenizer, codes, squared_errors(tokenizer, vectors, codes))
+
+
+def squared_errors(tokenizer: Any, vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """float32 [n]: squared distance of each vector to what its code stands for."""
+    far = vectors.astype(np.float64) - tokenizer.decode(codes)
+    return (far**2).sum(axis=1).astype(np.float32)
