@@ -15,6 +15,7 @@ from tesserec.config.reading import (
     serve_settings,
     to_dict,
 )
+from tesserec.config.retokenization import RetokenizationConfig, TuningConfig
 from tesserec.config.serving import LimitSettings, LookupSettings, ServeSettings, TLSSettings
 from tesserec.config.sight import ExposureSettings, TraceSettings
 from tesserec.config.stages import (
@@ -43,6 +44,7 @@ __all__ = [
     "LimitSettings",
     "LookupSettings",
     "ModelConfig",
+    "RetokenizationConfig",
     "RunConfig",
     "SASRecConfig",
     "SASRecTraining",
@@ -53,6 +55,7 @@ __all__ = [
     "TokenizerConfig",
     "TraceSettings",
     "TrainingConfig",
+    "TuningConfig",
     "from_dict",
     "load_config",
     "load_serve_settings",

@@ -9,6 +9,7 @@ from typing import Any
 
 from tesserec.config.checks import check
 from tesserec.config.models import DecoderConfig, ModelConfig, SASRecConfig, TrainingConfig
+from tesserec.config.retokenization import RetokenizationConfig
 
 SOURCES = ("generated", "folder", "tesserec", "movielens", "amazon2014", "amazon2023")
 WINDOWS_DAYS = (1, 7, 30)
@@ -237,6 +238,7 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     gates: GateConfig = field(default_factory=GateConfig)
     serving: ServingConfig = field(default_factory=ServingConfig)
+    retokenization: RetokenizationConfig = field(default_factory=RetokenizationConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
 
     def __post_init__(self) -> None:

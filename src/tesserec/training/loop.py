@@ -21,6 +21,7 @@ from tesserec.models.packed import Batch
 from tesserec.models.trainable import Trainable
 from tesserec.training.checkpoint import Checkpoints, Position
 from tesserec.training.distributed import World, world
+from tesserec.training.onward import Onward, optimizer, state_of, tensors_of
 from tesserec.training.packing import Windows, epoch_batches
 from tesserec.training.prefetch import ahead
 from tesserec.training.telemetry import Telemetry
@@ -57,11 +58,13 @@ def fit(
     checkpoints: Checkpoints | None = None,
     logs: Path | None = None,
     on_progress: OnProgress | None = None,
+    onward: Onward | None = None,
 ) -> list[dict[str, Any]]:
     """Train `model` in place and leave the best weights in it.
 
     Returns one line an epoch: epoch, loss, and where validated `val_<metric>`; no times, so that
-    equal inputs give equal lines. Speeds go to `logs`.
+    equal inputs give equal lines. Speeds go to `logs`. With `onward` a trained model goes on, at a
+    constant rate.
 
     Raises:
         TesserecError: nothing to train on, or the loss stopped being a number.
@@ -70,7 +73,7 @@ def fit(
         raise TesserecError("no user has two training events; there is nothing to train on")
     device = device_of(config)
     with _threads(config.threads), world(config.processes, device) as ranks:
-        run = _Run(model, data, config, seed, ranks, validate, checkpoints, on_progress)
+        run = _Run(model, data, config, seed, ranks, validate, checkpoints, on_progress, onward)
         with Telemetry(logs if ranks.first else None) as telemetry:
             return run.train(telemetry)
 
@@ -122,6 +125,7 @@ class _Run:
         validate: Validate | None,
         checkpoints: Checkpoints | None,
         on_progress: OnProgress | None,
+        onward: Onward | None,
     ) -> None:
         self.device = device_of(config)
         self.model = model.to(self.device)
@@ -137,9 +141,8 @@ class _Run:
         self.steps = self.epoch_steps * config.epochs
         self.at = Position()
         self.best: dict[str, torch.Tensor] = {}
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=0.0, weight_decay=config.weight_decay, fused=True
-        )
+        self.onward = onward
+        self.optimizer = optimizer(model, config, onward, 0)
         ranks.share_gradients(model.parameters())
         self._started = time.monotonic()
         self._steps_here = 0
@@ -177,6 +180,8 @@ class _Run:
             self.at.batch += 1
             self.at.step += 1
             self._steps_here += 1
+            if self.onward and self.at.step == self.onward.alone_steps:
+                self.optimizer = optimizer(self.model, self.config, self.onward, self.at.step)
             if self.checkpoints and self.checkpoints.due():
                 self._save()
             if self.on_progress:
@@ -184,14 +189,16 @@ class _Run:
 
     def _step(self, batch: Batch) -> float:
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.at.step, self.steps)
-        self.optimizer.zero_grad(set_to_none=False)
+            group["lr"] = self._rate()
+        self.model.zero_grad(set_to_none=False)
         targets = len(batch.target_items)
         loss = torch.zeros((), device=self.device)
         if targets:  # the last users of an epoch may be fewer than there are ranks
             with _seeded(self.device, self.seed, self.at.epoch, self.at.batch, self.ranks.rank):
                 loss = self.model.backward(batch, self.config.label_smoothing, bf16=self.bf16)
         loss = self.ranks.average(loss, targets)
+        if self.onward and self.onward.alone(self.at.step):
+            self.onward.keep_changed(self.model)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
         self.optimizer.step()
         value = float(loss)
@@ -201,6 +208,11 @@ class _Run:
                 f"lower training.learning_rate ({self.config.learning_rate})"
             )
         return value
+
+    def _rate(self) -> float:
+        if self.onward:
+            return self.config.learning_rate
+        return learning_rate(self.config, self.at.step, self.steps)
 
     def _close_epoch(self) -> dict[str, Any]:
         at = self.at
@@ -231,10 +243,8 @@ class _Run:
             self.checkpoints.save(self.at, self._tensors(), self.best)
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        for index, entry in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{k}": v for k, v in entry.items()}
-        return tensors
+        weights = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        return weights | tensors_of(self.optimizer)
 
     def _resume(self) -> None:
         found = self.checkpoints.load() if self.checkpoints else None
@@ -245,12 +255,9 @@ class _Run:
         tensors = self.ranks.tensors(tensors)
         self.best = {k: v.to(self.device) for k, v in best.items()}
         self.model.load_state_dict(_under("model.", tensors))
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in _under("optimizer.", tensors).items():
-            index, key = name.split(".", 1)
-            state.setdefault(int(index), {})[key] = tensor
+        self.optimizer = optimizer(self.model, self.config, self.onward, self.at.step)
         groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.optimizer.load_state_dict({"state": state_of(tensors), "param_groups": groups})
         log.info("resumed at epoch %d, step %d", self.at.epoch + 1, self.at.step)
 
     # ---- what others see ----

@@ -1,0 +1,34 @@
+"""What keeping codes fresh is told (docs/retokenization.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tesserec.config.checks import check
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningConfig:
+    """How a trained model goes on, on the newest block of events."""
+
+    epochs: int = 3  # of the block
+    learning_rate: float = 0.0005  # constant
+    replay: float = 0.1  # older targets for each of the block
+
+    def __post_init__(self) -> None:
+        where = "retokenization.tuning"
+        check(self.epochs >= 1, f"{where}.epochs", self.epochs, "use at least 1")
+        check(
+            self.learning_rate > 0,
+            f"{where}.learning_rate",
+            self.learning_rate,
+            "use more than 0",
+        )
+        check(0 <= self.replay <= 1, f"{where}.replay", self.replay, "use a share from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetokenizationConfig:
+    """Codes and a model that stay fresh."""
+
+    tuning: TuningConfig = field(default_factory=TuningConfig)
