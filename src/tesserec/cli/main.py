@@ -22,6 +22,7 @@ COMMANDS = {
     "serve": "run Triton with the promoted release",
     "recommend": "ask the server for recommendations over gRPC",
     "event": "push one interaction, seen by the user's next recommendation",
+    "retokenize": "keep semantic IDs fresh: encode new items into the running server",
     "release": "list, promote, roll back, verify and prune releases",
     "data": "make a generated shop, or fetch public data",
 }

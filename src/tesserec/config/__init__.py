@@ -9,6 +9,7 @@ from tesserec.config.models import (
     TrainingConfig,
 )
 from tesserec.config.reading import (
+    change_config,
     from_dict,
     load_config,
     load_serve_settings,
@@ -56,6 +57,7 @@ __all__ = [
     "TraceSettings",
     "TrainingConfig",
     "TuningConfig",
+    "change_config",
     "from_dict",
     "load_config",
     "load_serve_settings",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import types
@@ -33,13 +34,19 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         data["path"] = str((path.parent / str(data["path"])).resolve())
     if isinstance(encoder, dict) and encoder.get("model"):
         encoder["model"] = _model(path.parent, str(encoder["model"]))
+    return change_config(tree, overrides)
+
+
+def change_config(tree: Mapping[str, Any], overrides: Sequence[str]) -> RunConfig:
+    """A RunConfig of nested dictionaries, with overrides as of `load_config`."""
+    changed = copy.deepcopy(dict(tree))
     for key, value, text in _parsed(overrides):
         if key == "data.path" and value:
             value = str(Path(str(value)).resolve())
         if key == "encoder.model" and value:
             value = _model(Path(), str(value))
-        _put(tree, key.split("."), value, text)
-    return from_dict(tree)
+        _put(changed, key.split("."), value, text)
+    return from_dict(changed)
 
 
 def load_serve_settings(path: Path | None, overrides: Sequence[str] = ()) -> ServeSettings:

@@ -62,7 +62,7 @@ def build_release(
     """
     items = release_items(features, coded, trained or ())
     folder = releases_folder(workdir)
-    _clear_leftovers(folder)
+    clear_leftovers(folder)
     scratch = folder / f".tmp-{os.getpid()}"
     scratch.mkdir(parents=True)
     _write_items(scratch / ITEMS, items)
@@ -93,14 +93,14 @@ def build_release(
         "watermark": facts["watermark"],
         "sources": {a.kind: a.key for a in sources if a is not None},
         "config": dict(config) if config else None,
-        "parts": plain(_owned(parts, release_id)),
+        "parts": plain(owned_parts(parts, release_id)),
         "tesserec_version": __version__,
     }
     figures = {**metrics.read_json("metrics.json"), "release_id": release_id}
     write_atomic(scratch / "metrics.json", json.dumps(figures, indent=1))
     if report:
         report(scratch / "report.html", release_id)
-    _publish(scratch, folder / release_id, fields)
+    publish(scratch, folder / release_id, fields)
     return release_id
 
 
@@ -183,7 +183,7 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _clear_leftovers(folder: Path) -> None:
+def clear_leftovers(folder: Path) -> None:
     """Delete what a killed process left half-built; a live one's folder stays."""
     for scratch in folder.glob(".tmp-*"):
         pid = scratch.name.removeprefix(".tmp-")
@@ -191,9 +191,10 @@ def _clear_leftovers(folder: Path) -> None:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _owned(parts: Mapping[str, Any], release_id: str) -> dict[str, Any]:
+def owned_parts(parts: Mapping[str, Any], release_id: str) -> dict[str, Any]:
+    """`parts` with the release's id wherever a part is its own."""
     return {
-        name: _owned(value, release_id)
+        name: owned_parts(value, release_id)
         if isinstance(value, Mapping)
         else [Part(part.release or release_id, part.path, part.sha256) for part in value]
         for name, value in parts.items()
@@ -205,7 +206,7 @@ def _parent(workdir: Path, release_id: str) -> str | None:
     return former if former != release_id else None
 
 
-def _publish(scratch: Path, final: Path, fields: Mapping[str, Any]) -> None:
+def publish(scratch: Path, final: Path, fields: Mapping[str, Any]) -> None:
     """The manifest last, then one rename; a sound release that exists stays as it is."""
     if (final / "manifest.json").is_file() and not verify(final):
         log.info("release %s is there already", final.name)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tesserec.artifacts import check_files, sha256_of
 from tesserec.decoders.graph_files import GRAPH, read_graph
 from tesserec.errors import ArtifactError
@@ -19,6 +21,7 @@ from tesserec.release.manifest import (
     read_release,
     release_id_of,
 )
+from tesserec.retokenization.ledger import read_ledger, replay
 from tesserec.tables import grow_codes, is_patch
 
 RACE_S = 2.0  # a file changed less long ago may change again with the same times
@@ -117,6 +120,8 @@ def _belong_together(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
             problems.append(f"codes have {rows} rows, items {items}: they are not of one release")
         if len(digits) != 1:
             problems.append(f"code parts have different numbers of digits: {sorted(digits)}")
+        else:
+            problems += _ledger(folder, parts)
     for name, model in parts.get("models", {}).items():
         for part in (p for p in parts_of(model) if p.path.endswith("model.json")):
             shape = read_json(part_path(folder, part)).get("shape", {})
@@ -162,6 +167,20 @@ def _decoder(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
     except ArtifactError as error:
         return [str(error)]
     return []
+
+
+def _ledger(folder: Path, parts: Mapping[str, Any]) -> list[str]:
+    """Base and ledger give the code table that base, deltas and patches give."""
+    if not parts.get("ledger"):
+        return []
+    paths = [part_path(folder, p) for p in parts_of(parts["codes"])]
+    entries = read_ledger([part_path(folder, p) for p in parts_of(parts["ledger"])])
+    try:
+        table = replay(grow_codes(paths[:1]), entries)
+        same = np.array_equal(table, grow_codes(paths))
+    except ArtifactError as error:
+        return [str(error)]
+    return [] if same else ["the ledger replays to another code table than the release has"]
 
 
 def _code_shape(path: Path) -> tuple[int, int]:

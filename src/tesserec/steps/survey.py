@@ -1,0 +1,153 @@
+"""Step `survey`: the source beside the promoted release, and the vectors of what is new in it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tesserec.artifacts import Artifact, build, sha256_of, write_atomic
+from tesserec.config import RunConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    from tesserec.data.listing import Listing
+    from tesserec.retokenization.stock import Stock
+
+VERSION = 1
+log = logging.getLogger(__name__)
+
+
+def run(workdir: Path, config: RunConfig, *, items: str = "") -> Artifact:
+    """Check the canary set, read the source and encode what is new or edited.
+
+    The artefact `survey`: `new.parquet`, `changed.parquet`, `seen.npy`, `vectors.npy` float32
+    [new + changed, D], `item_ids.parquet` of these, `quarantine.parquet` (refused rows) and
+    `summary.json` {parent, at, whole, canary, read, refused}. The same release and the same source
+    give the same artefact, so a run that was killed goes on with it, with the same `at`.
+
+    Args:
+        items: a file of new and edited items alone; "": the configured source, which lists all.
+
+    Raises:
+        UsageError, ArtifactError: see `open_stock`; or the source has no items.
+        GateFailed: the canary set is encoded otherwise than when the release was made.
+    """
+    from tesserec.data.ingest import open_source
+    from tesserec.data.listing import feed
+    from tesserec.retokenization import life
+    from tesserec.retokenization.stock import open_stock
+
+    stock = open_stock(workdir)
+    data = feed(config.data, Path(items)) if items else config.data
+    source = open_source(data, config.seed)
+    now = int(time.time())
+    overdue = life.overdue(stock.items, now).tolist()
+    params: dict[str, Any] = {
+        "release": stock.release_id,
+        "whole": not items,
+        "files": [[path.name, sha256_of(path)] for path in source.files()],
+        "shop": [config.data.generated_items, config.seed] if not source.files() else None,
+        "vectors": _vectors_hash(config),
+        "overdue": overdue,  # what hangs on the time of day
+    }
+
+    def make(folder: Path) -> None:
+        _make(folder, config, stock, source, now, whole=not items)
+
+    return build(workdir, "survey", params=params, parents=[], version=VERSION, make=make)[0]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A `survey` artefact, read."""
+
+    listing: Listing
+    vectors: np.ndarray  # float32 [new + changed, D]
+    summary: dict[str, Any]
+
+
+def read_survey(artifact: Artifact) -> Survey:
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    from tesserec.data.listing import Listing
+
+    changed = pq.read_table(artifact.file("changed.parquet"))
+    summary = artifact.read_json("summary.json")
+    listing = Listing(
+        new=pq.read_table(artifact.file("new.parquet")),
+        changed=changed.drop_columns(["edited"]),
+        edited=np.asarray(changed["edited"].to_numpy(), bool),
+        seen=np.load(artifact.file("seen.npy"), allow_pickle=False),
+        places=np.zeros(0, np.int64),
+        read=summary["read"],
+        refused=summary["refused"],
+    )
+    return Survey(listing, np.load(artifact.file("vectors.npy"), allow_pickle=False), summary)
+
+
+def _make(
+    folder: Path, config: RunConfig, stock: Stock, source: Any, now: int, *, whole: bool
+) -> None:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from tesserec.data.listing import read_listing
+    from tesserec.retokenization.canary import check_canary
+
+    homes = stock.home("encoder"), stock.home("tokenizer")
+    canary = check_canary(homes[0], stock.encoder, homes[1], stock.tokenizer)
+    listing = read_listing(source, config.data, stock.items, folder)
+    both = pa.concat_tables([listing.new, listing.changed.select(listing.new.column_names)])
+    vectors = encode(stock, config, both, listing)
+    pq.write_table(listing.new, folder / "new.parquet", compression="zstd")
+    changed = listing.changed.append_column("edited", pa.array(listing.edited, pa.bool_()))
+    pq.write_table(changed, folder / "changed.parquet", compression="zstd")
+    pq.write_table(both.select(["item_id"]), folder / "item_ids.parquet", compression="zstd")
+    np.save(folder / "seen.npy", listing.seen, allow_pickle=False)
+    np.save(folder / "vectors.npy", vectors, allow_pickle=False)
+    summary = {
+        "parent": stock.release_id,
+        "at": now,
+        "whole": whole,
+        "canary": canary,
+        "read": listing.read,
+        "refused": listing.refused,
+        "new": listing.new.num_rows,
+        "changed": listing.changed.num_rows,
+        "edited": int(listing.edited.sum()),
+    }
+    write_atomic(folder / "summary.json", json.dumps(summary, indent=1))
+    log.info("survey of %d rows: %s", listing.read, summary)
+
+
+def encode(stock: Stock, config: RunConfig, items: pa.Table, listing: Listing) -> np.ndarray:
+    """Vectors of these items by the release's encoder."""
+    import tempfile
+
+    encoder = stock.encoder
+    if encoder.encoder.name != "precomputed":
+        return encoder.encode(items)
+    from tesserec.data.vectors import join_vectors, vectors_file
+
+    path = vectors_file(Path(config.data.path), config.encoder.vectors)
+    ids = items["item_id"].combine_chunks()
+    with tempfile.TemporaryDirectory() as scratch:
+        join_vectors(path, ids, listing.places, listing.read, Path(scratch))
+        encoder.encoder.attach(Path(scratch))
+        return encoder.encode(items)
+
+
+def _vectors_hash(config: RunConfig) -> str | None:
+    if config.encoder.name != "precomputed":
+        return None
+    from tesserec.data.vectors import vectors_file
+
+    return sha256_of(vectors_file(Path(config.data.path), config.encoder.vectors))
