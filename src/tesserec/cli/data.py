@@ -20,6 +20,7 @@ from tesserec.cli.output import Output
 
 MAKE = """examples:
   tesserec data make shop --users 3000 --items 1200 --seed 1
+  tesserec data make shop --users 3000 --items 1200 --seed 1 --new-items 500
 """
 FETCH = """examples:
   tesserec data fetch amazon2014/Beauty data/beauty
@@ -38,6 +39,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     make.add_argument("--items", type=int, default=1200, help="default: 1200")
     make.add_argument("--seed", type=int, default=1, help="default: 1")
     make.add_argument("--dirty", type=float, default=0.0, help="share of bad rows, up to 0.5")
+    make.add_argument(
+        "--new-items",
+        type=int,
+        default=0,
+        help="items without events behind the others, which stay as they are (default: 0)",
+    )
     common(make, workdir=False)
     text = "download a public data set, or a URL; a cut connection is resumed"
     fetch = actions.add_parser(
@@ -58,7 +65,12 @@ def execute(options: argparse.Namespace, out: Output) -> int:
         from tesserec.data.make import make_shop
 
         result = make_shop(
-            options.path, options.users, options.items, seed=options.seed, dirty=options.dirty
+            options.path,
+            options.users,
+            options.items,
+            seed=options.seed,
+            dirty=options.dirty,
+            new_items=options.new_items,
         )
         out.line(
             f"wrote {result['interactions']:,} interactions of {result['users']:,} users "

@@ -11,7 +11,17 @@ import pyarrow.parquet as pq
 
 from tesserec.artifacts import hash_of_files, sha256_of
 from tesserec.data.compute import pc
-from tesserec.data.shop import RING, START, YEAR, Catalogue, event_times, lay_out, walk
+from tesserec.data.shop import (
+    RING,
+    START,
+    YEAR,
+    Catalogue,
+    Wishes,
+    event_times,
+    lay_out,
+    lay_out_new,
+    walk,
+)
 from tesserec.data.shop_words import AUDIENCES, BRANDS, COLLECTIONS, DEPARTMENTS, SIZES
 from tesserec.errors import UsageError
 
@@ -25,15 +35,22 @@ def make_shop(
     seed: int,
     dirty: float = 0.0,
     mean_events: float = 8.0,
+    new_items: int = 0,
 ) -> dict[str, Any]:
     """Write `interactions.parquet` and `items.parquet`; returns what `data make --json` prints.
 
-    `dirty` is the share of rows that are spoiled on purpose (docs/data.md lists the ways).
+    Args:
+        dirty: the share of rows that are spoiled on purpose (docs/data.md lists the ways).
+        new_items: listed after all the others, without any event; all other rows are those of the
+            same shop without them. `wishes.parquet` tells which of them a user would look for next.
     """
-    interactions, catalogue = generate(users, items, seed, dirty, mean_events)
+    interactions, catalogue, wishes = _shop(users, items, seed, dirty, mean_events, new_items)
+    tables = {"interactions": interactions, "items": catalogue}
+    if wishes is not None:
+        tables["wishes"] = wishes
     out_folder.mkdir(parents=True, exist_ok=True)
     files = {}
-    for name, table in (("interactions", interactions), ("items", catalogue)):
+    for name, table in tables.items():
         path = out_folder / f"{name}.parquet"
         temporary = out_folder / f".{name}.parquet.tmp"
         pq.write_table(table, temporary, compression="zstd")
@@ -42,7 +59,7 @@ def make_shop(
     return {
         "path": str(out_folder),
         "users": users,
-        "items": items,
+        "items": items + new_items,
         "interactions": interactions.num_rows,
         "bytes": sum(int(entry["bytes"]) for entry in files.values()),
         "sha256": hash_of_files(files),
@@ -57,6 +74,12 @@ def generate(
     Raises:
         UsageError: a size below 1, or a share of dirty rows outside 0 to 0.5.
     """
+    return _shop(users, items, seed, dirty, mean_events, 0)[:2]
+
+
+def _shop(
+    users: int, items: int, seed: int, dirty: float, mean_events: float, new_items: int
+) -> tuple[pa.Table, pa.Table, pa.Table | None]:
     if users < 1 or items < RING:
         raise UsageError(f"a shop of {users} users and {items} items; use at least 1 and {RING}")
     if not 0 <= dirty <= 0.5:
@@ -64,14 +87,42 @@ def generate(
     rng = np.random.default_rng(seed)
     shop = lay_out(items, rng)
     lengths, times = event_times(users, mean_events, rng)
-    rows = walk(shop, lengths, times, rng)
+    rows, wishes = walk(shop, lengths, times, rng)
     catalogue = items_table(shop, rng)
-    interactions = _interactions_table(catalogue["item_id"], lengths, times, rows, rng)
+    order = rng.permutation(users)  # the simulation has the longest first; the file does not
+    interactions = _interactions_table(catalogue["item_id"], lengths, times, rows, order)
     if dirty:
         from tesserec.data.spoil import spoil
 
-        return spoil(interactions, catalogue, dirty, rng)
-    return interactions, catalogue
+        interactions, catalogue = spoil(interactions, catalogue, dirty, rng)
+    if not new_items:
+        return interactions, catalogue, None
+    rng = np.random.default_rng([seed, 1])  # the rest stays as it is
+    added = lay_out_new(shop, new_items, rng)
+    table = items_table(added, rng, first=items)
+    told = _wishes_table(table["item_id"], added, wishes, order)
+    return interactions, pa.concat_tables([catalogue, table.cast(catalogue.schema)]), told
+
+
+def _wishes_table(
+    item_ids: pa.ChunkedArray, added: Catalogue, wishes: Wishes, order: np.ndarray
+) -> pa.Table:
+    """A row for each user and each new item of the leaf and collection that come next."""
+    width = len(added.launch)
+    wish = (wishes.leaf * width + wishes.collection)[order]
+    cell = added.leaf * width + added.collection
+    by_cell = np.argsort(cell, kind="stable")
+    low, high = (np.searchsorted(cell[by_cell], wish, side=side) for side in ("left", "right"))
+    count = high - low
+    user = np.repeat(np.arange(len(wish)), count)
+    place = np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count)
+    rows = by_cell[np.repeat(low, count) + place]
+    return pa.table(
+        {
+            "user_id": _ids("U", len(wish)).take(pa.array(user)),
+            "item_id": item_ids.combine_chunks().take(pa.array(rows)),
+        }
+    )
 
 
 def _interactions_table(
@@ -79,10 +130,9 @@ def _interactions_table(
     lengths: np.ndarray,
     times: np.ndarray,
     rows: np.ndarray,
-    rng: np.random.Generator,
+    order: np.ndarray,
 ) -> pa.Table:
     users = len(lengths)
-    order = rng.permutation(users)  # the simulation has the longest first; the file does not
     starts = np.cumsum(lengths) - lengths
     lengths = lengths[order]
     first = np.cumsum(lengths) - lengths
@@ -99,8 +149,11 @@ def _interactions_table(
     )
 
 
-def items_table(shop: Catalogue, rng: np.random.Generator) -> pa.Table:
-    """Names, prices and texts in which leaf, collection and brand can be read."""
+def items_table(shop: Catalogue, rng: np.random.Generator, first: int = 0) -> pa.Table:
+    """Names, prices and texts in which leaf, collection and brand can be read.
+
+    Ids begin at the number `first`.
+    """
     n = len(shop.leaf)
     hall = shop.leaf // RING
     departments = list(DEPARTMENTS)
@@ -121,7 +174,7 @@ def items_table(shop: Catalogue, rng: np.random.Generator) -> pa.Table:
     price = base[department * RING + shop.leaf % RING] * (1 + 0.15 * shop.brand) + 0.99
     return pa.table(
         {
-            "item_id": _ids("I", n).take(pa.array(rng.permutation(n))),
+            "item_id": _ids("I", first + n).slice(first).take(pa.array(rng.permutation(n))),
             "title": _join(brand, look, trait_a, leaf, size),
             "brand": brand,
             "categories": _listed(
@@ -130,7 +183,9 @@ def items_table(shop: Catalogue, rng: np.random.Generator) -> pa.Table:
             "price": pa.array(np.round(price, 2)),
             "description": _join(*told, "for", hall_name),
             "keywords": _join(leaf, look, trait_a, trait_b),
-            "listed_at": pa.array(np.minimum(shop.listed_at, START + YEAR)),
+            "listed_at": pa.array(
+                np.minimum(shop.listed_at, START + YEAR), mask=shop.listed_at < 0
+            ),
         }
     )
 

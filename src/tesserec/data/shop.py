@@ -68,6 +68,21 @@ def lay_out(items: int, rng: np.random.Generator) -> Catalogue:
     )
 
 
+def lay_out_new(shop: Catalogue, items: int, rng: np.random.Generator) -> Catalogue:
+    """Items of the same departments, collections and brands, listed at a moment not said (-1)."""
+    collections = len(shop.launch)
+    leaf = rng.integers(0, shop.departments * RING, items)
+    brand = rng.integers(0, BRANDS_A_DEPARTMENT, items)
+    return Catalogue(
+        leaf,
+        rng.integers(0, collections, items),
+        (brand * 7 + (leaf // RING) * 3) % len(BRANDS),
+        np.full(items, -1),
+        shop.launch,
+        shop.departments,
+    )
+
+
 class _Shelf:
     """Items grouped by a key and ordered by listing, to draw one that is listed already."""
 
@@ -105,10 +120,18 @@ def event_times(
     return lengths, times.astype(np.int64)
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """What each user [U] would look for next."""
+
+    leaf: np.ndarray
+    collection: np.ndarray
+
+
 def walk(
     shop: Catalogue, lengths: np.ndarray, times: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """The item row of every event [events]; all users move one step at a time."""
+) -> tuple[np.ndarray, Wishes]:
+    """The item row of every event [events], and what comes next; all users move at a time."""
     users = len(lengths)
     first = np.cumsum(lengths) - lengths
     shelves = _Shelves(shop)
@@ -143,7 +166,7 @@ def walk(
         picked = np.where(u[8] < FASHION, fashion, row)
         brand[:n] = np.where(u[8] < FASHION, brand[:n], shop.brand[picked])
         chosen[first[:n] + step] = picked
-    return chosen
+    return chosen, Wishes(department * RING + (place + 1) % RING, collection)
 
 
 class _Shelves:

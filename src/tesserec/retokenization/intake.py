@@ -79,7 +79,9 @@ class _Run:
         self.stock, self.listing, self.vectors, self.now = stock, listing, vectors, now
         self.neighbours = neighbours
         self.n = listing.new.num_rows
-        self.codes = stock.tokenizer.encode(vectors).astype(stock.codes.dtype)
+        self.codes = stock.codes[:0]
+        if len(vectors):
+            self.codes = stock.tokenizer.encode(vectors).astype(stock.codes.dtype)
         reference = stock.reference
         self.errors = np.zeros(len(vectors), np.float32)
         if reference is not None and len(vectors):
