@@ -6,6 +6,7 @@ import argparse
 import signal
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from tesserec.project import find_project
 
 if TYPE_CHECKING:
     from tesserec.config import ServeSettings
+    from tesserec.serving import triton
 
 EXAMPLES = """examples:
   tesserec serve
@@ -43,7 +45,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace, out: Output) -> int:
+    from tesserec.locks import exclusive
     from tesserec.serving import triton
+    from tesserec.serving.supervisor import supervise
 
     workdir = options.workdir.resolve()
     _refuse_a_second(workdir)
@@ -59,27 +63,37 @@ def execute(options: argparse.Namespace, out: Output) -> int:
         signal.signal(number, lambda *_: stop.set())
     ports = (options.grpc_port, options.http_port, options.metrics_port)
     _check_ports(ports)
-    with triton.start(
-        workdir,
-        project,
-        host=options.host,
-        http_host=options.http_host,
-        metrics_host=options.metrics_host,
-        ports=ports,
-        settings=settings,
-    ) as server:
-        out.result(server.info)
-        out.line(
-            f"serving release {server.info['release_id']} at {server.info['grpc']} (gRPC); "
-            f"metrics: http://{server.info['metrics']}/metrics; log: {server.info['log']}; "
-            "stop with Ctrl-C"
+    hosts = triton.hosts_of(settings, options.host, options.http_host, options.metrics_host)
+
+    def begin(ports: Sequence[int], restarts: int) -> triton.TritonProcess:
+        grpc, http, metrics = hosts
+        return triton.start(
+            workdir,
+            project,
+            host=grpc,
+            http_host=http,
+            metrics_host=metrics,
+            ports=ports,
+            settings=settings,
+            restarts=restarts,
+            stop=stop,
         )
-        limits = ", ".join(f"{name} {value:g}" for name, value in server.info["limits"].items())
-        out.note(f"limits: {limits}; gRPC {_security(server.info['tls'])}")
-        while not stop.wait(0.5):
-            server.check()
+
+    with exclusive(workdir / "serving" / ".serve.lock", busy=f"another serves {workdir}"):
+        supervise(begin, list(zip(hosts, ports, strict=True)), stop, partial(_tell, out))
     out.note("stopped")
     return 0
+
+
+def _tell(out: Output, server: triton.TritonProcess) -> None:
+    out.result(server.info)
+    out.line(
+        f"serving release {server.info['release_id']} at {server.info['grpc']} (gRPC); "
+        f"metrics: http://{server.info['metrics']}/metrics; log: {server.info['log']}; "
+        "stop with Ctrl-C"
+    )
+    limits = ", ".join(f"{name} {value:g}" for name, value in server.info["limits"].items())
+    out.note(f"limits: {limits}; gRPC {_security(server.info['tls'])}")
 
 
 def _check_ports(ports: Sequence[int]) -> None:

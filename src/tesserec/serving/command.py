@@ -8,6 +8,7 @@ import secrets
 import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from tesserec.config import ServeSettings, TLSSettings, to_dict
 from tesserec.errors import UsageError
 from tesserec.serving.environment import ServingEnvironment, link_backend
 from tesserec.serving.repository import MODEL
+from tesserec.serving.server_log import shared_memory_of
 from tesserec.serving.tracing import trace_flags
 
 # What would change the server or have it read memory by name: for nobody.
@@ -56,6 +58,8 @@ class Plan:
     timeout_s: float
     die_with_parent: bool
     also: tuple[str, ...] = ()
+    restarts: int | None = None  # how often it was started again; None: nobody would
+    stop: threading.Event = field(default_factory=threading.Event)  # set: give the start up
     # HTTP has no TLS, and its parser of JSON is no match for hostile bodies: the starter alone
     # may infer by it, with a word that it makes up anew.
     password: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
@@ -68,13 +72,14 @@ class Plan:
         return self.environment.variables() | {
             "TESSEREC_WORKDIR": str(self.workdir),
             "TESSEREC_RELEASE": self.release or "",
+            "TESSEREC_RESTARTS": str(self.restarts or 0),
             "TESSEREC_SETTINGS": json.dumps(to_dict(self.settings)),
             "OMP_NUM_THREADS": str(self.settings.threads),
             **MEMORY,
         }
 
 
-def command(plan: Plan, models: Path, ports: Sequence[int]) -> list[str]:
+def command(plan: Plan, models: Path, ports: Sequence[int], log_path: Path) -> list[str]:
     """The server's command line for these ports (gRPC, HTTP, metrics)."""
     backends = link_backend(plan.environment, plan.workdir / "serving" / "backends")
     names = ("grpc", "http", "metrics")
@@ -87,6 +92,7 @@ def command(plan: Plan, models: Path, ports: Sequence[int]) -> list[str]:
         str(plan.environment.server),
         f"--model-repository={models}",
         f"--backend-directory={backends}",
+        f"--backend-config=python,shm-region-prefix-name={shared_memory_of(log_path)}",
         *addresses,
         *_restrictions(plan.password),
         *_tls(plan.settings.tls),

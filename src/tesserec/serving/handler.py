@@ -20,7 +20,6 @@ from tesserec.serving.loaded import Loaded
 from tesserec.serving.lookup import Lookup
 from tesserec.serving.manager import Manager
 from tesserec.serving.meter import MemoryMeter, Meter
-from tesserec.serving.orphan import die_with_server
 from tesserec.serving.places import Places
 from tesserec.serving.request import Request, Response
 from tesserec.serving.tracing import TRACE, Tracer
@@ -66,7 +65,6 @@ class Handler:
     @classmethod
     def from_environment(cls, meter: Meter | None = None) -> Handler:
         """Made of TESSEREC_WORKDIR, TESSEREC_RELEASE, TESSEREC_SETTINGS; follows promotions."""
-        die_with_server()  # before the seconds that the imports take
         import torch
 
         settings = serve_settings(json.loads(os.environ.get("TESSEREC_SETTINGS") or "{}"))
@@ -82,6 +80,8 @@ class Handler:
             meter=meter,
             exposures=ExposureLog(workdir, settings.exposure, meter),
         )
+        restarts = int(os.environ.get("TESSEREC_RESTARTS") or 0)
+        meter.add("tesserec_server_restarts_total", restarts)
         handler.manager.watch()
         return handler
 

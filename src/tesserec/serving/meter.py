@@ -84,6 +84,9 @@ METRICS = {
         "Changes of releases",
         {"outcome": ("serving", "tried", "refused", "withdrawn", "cancelled", "settled")},
     ),
+    "tesserec_server_restarts_total": Metric(
+        "counter", "How often the server died and was started again"
+    ),
     "tesserec_shadow_total": Metric(
         "counter",
         "Second answers beside the served",

@@ -1,4 +1,5 @@
-"""Triton's Python stub outlives a server that is killed while it loads a model; ours does not."""
+"""Server and stub end together: Triton's stub outlives a server that is killed while it loads a
+model, and a server whose stub is gone says that it is ready, and fails every request."""
 
 from __future__ import annotations
 
@@ -29,6 +30,24 @@ def die_with_server() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True, name="die-with-server").start()
+
+
+def dead_stubs(server: int) -> list[int]:
+    """Stubs of a running server that have ended; it never starts them again."""
+    found = []
+    for children in Path(f"/proc/{server}/task").glob("*/children"):
+        try:
+            found += [int(child) for child in children.read_text().split()]
+        except OSError:  # the thread has ended meanwhile
+            continue
+    return [pid for pid in found if _name(pid).startswith(STUB) and _state(pid) == "Z"]
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
 
 
 def _name(pid: int) -> str:

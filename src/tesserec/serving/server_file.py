@@ -21,7 +21,9 @@ def write_server_file(workdir: Path, info: Mapping[str, Any]) -> None:
 
 
 def read_server_file(workdir: Path) -> dict[str, Any]:
-    """The running server: `{grpc, http, metrics, pid, release_id, log}`; pid is null if remote.
+    """The running server (keys: `TritonProcess.info`); pid is null if remote.
+
+    One that has died and is being started again by its supervisor counts: its address stays.
 
     Raises:
         ServingError: no server was started for this folder, or it is gone.
@@ -34,7 +36,7 @@ def read_server_file(workdir: Path) -> dict[str, Any]:
         raise ServingError(f"no server runs for {workdir}; {hint}") from None
     except json.JSONDecodeError as error:
         raise ServingError(f"{path} is not JSON ({error}); {hint}") from None
-    if info["pid"] is not None and not _alive(info["pid"]):
+    if info["pid"] is not None and not (alive(info["pid"]) or _supervised(info)):
         raise ServingError(f"the server of {workdir} (process {info['pid']}) is gone; {hint}")
     return info
 
@@ -49,10 +51,15 @@ def remove_server_file(workdir: Path, pid: int | None) -> None:
         return
 
 
-def _alive(pid: int) -> bool:
-    """Whether this pid is a Triton server (a pid may have gone to another program)."""
+def _supervised(info: Mapping[str, Any]) -> bool:
+    supervisor = info.get("supervisor")
+    return supervisor is not None and alive(supervisor, b"tesserec")
+
+
+def alive(pid: int, name: bytes = b"tritonserver") -> bool:
+    """Whether this pid is such a program (a pid may have gone to another one)."""
     try:
-        return b"tritonserver" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return name in Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:
         if Path("/proc/self").exists():
             return False

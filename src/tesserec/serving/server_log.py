@@ -12,6 +12,7 @@ from tesserec.errors import ServingError
 from tesserec.serving.server_file import read_server_file
 
 KEEP_LOGS = 10
+SHARED = Path("/dev/shm")
 TAIL_LINES = 15
 TAIL_WIDTH = 300
 # How the log tells what model.py raised in `initialize`.
@@ -33,6 +34,17 @@ def new_log(workdir: Path) -> Path:
 def models_beside(log_path: Path) -> Path:
     """The folder of the model repository of the server that writes this log."""
     return log_path.with_name(log_path.stem.replace("triton", "models", 1))
+
+
+def shared_memory_of(log_path: Path) -> str:
+    """How the names in /dev/shm begin that this server and its model share."""
+    return f"triton_python_backend_{log_path.stem}_"
+
+
+def drop_shared_memory(log_path: Path) -> None:
+    """Delete what a killed server left in /dev/shm."""
+    for left in SHARED.glob(f"{shared_memory_of(log_path)}*"):
+        left.unlink(missing_ok=True)
 
 
 def text_of(log_path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from tesserec.artifacts import write_atomic
 from tesserec.errors import ServingError
 from tesserec.release.pointer import now
-from tesserec.serving.server_file import read_server_file
+from tesserec.serving import server_file
 
 
 def status_file(workdir: Path) -> Path:
@@ -31,8 +31,9 @@ def server_status(workdir: Path) -> dict[str, Any] | None:
     share, since, figures}`, `refused` a list of `{release_id, reason, at}`.
     """
     try:
-        running = read_server_file(workdir)
+        running = server_file.read_server_file(workdir)
         status = json.loads(status_file(workdir).read_text())
     except (ServingError, FileNotFoundError, json.JSONDecodeError):
         return None
-    return status if status["server"] == running["pid"] else None
+    theirs = status["server"] == running["pid"] and server_file.alive(running["pid"])
+    return status if theirs else None

@@ -12,6 +12,7 @@ from tesserec.errors import Overloaded, RequestError, ServingError
 from tesserec.serving.handler import Handler
 from tesserec.serving.long_texts import refuse_long_texts
 from tesserec.serving.meter_triton import TritonMeter
+from tesserec.serving.orphan import die_with_server
 from tesserec.serving.tracing import TRACE
 from tesserec.serving.waiting import WaitingRoom
 from tesserec.serving.wire import inputs_of
@@ -28,6 +29,9 @@ class Stub:
     utils: ClassVar[Any]
 
     def initialize(self, args: Any) -> None:
+        # Before the seconds that the imports take, and before the first call to the server, which
+        # would wait for ever for one that is gone.
+        die_with_server()
         # The stub of this server was built for numpy 1: with numpy 2 it hands over zeros, silently.
         if int(numpy.__version__.split(".")[0]) >= 2:
             raise RuntimeError(f"numpy {numpy.__version__} in the serving environment; it needs <2")

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -23,10 +24,17 @@ from tesserec.project import find_project
 from tesserec.release.pointer import promoted
 from tesserec.serving.command import Plan, command, spawn
 from tesserec.serving.environment import find_environment
+from tesserec.serving.orphan import dead_stubs
 from tesserec.serving.ports import reserve
 from tesserec.serving.repository import MODEL, write_repository
 from tesserec.serving.server_file import remove_server_file, write_server_file
-from tesserec.serving.server_log import models_beside, new_log, text_of, with_tail
+from tesserec.serving.server_log import (
+    drop_shared_memory,
+    models_beside,
+    new_log,
+    text_of,
+    with_tail,
+)
 
 log = logging.getLogger(__name__)
 ATTEMPTS = 3  # starts, if another program takes a port in between
@@ -36,17 +44,22 @@ LOOPBACK = "127.0.0.1"
 HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
+class Stopped(ServingError):
+    """The start was given up, as it was told to."""
+
+
 class TritonProcess:
     """A running server; stop it with `stop` or by leaving the `with` block.
 
-    `info` holds `{grpc, http, metrics, pid, release_id, log, limits, tls}`, addresses as host:port.
+    `info` holds `{grpc, http, metrics, pid, release_id, log, limits, tls, supervisor, restarts}`,
+    addresses as host:port; `supervisor` is the process that starts it again, null if none does.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], info: dict[str, Any], workdir: Path):
         self.process = process
         self.info = info
         self.seconds_to_ready = 0.0
-        self._workdir = workdir
+        self.workdir = workdir
 
     @property
     def grpc(self) -> str:
@@ -63,7 +76,7 @@ class TritonProcess:
         self.stop()
 
     def check(self) -> None:
-        """Raise if the server is gone.
+        """Raise if the server is gone, or its model's process.
 
         Raises:
             ServingError: with its exit code and the end of its log.
@@ -71,20 +84,29 @@ class TritonProcess:
         code = self.process.poll()
         if code is not None:
             raise ServingError(with_tail(f"Triton ended with code {code}", self.log))
+        stubs = dead_stubs(self.process.pid)
+        if stubs:
+            told = f"the model's process {stubs[0]} was killed, or it crashed"
+            raise ServingError(with_tail(told, self.log))
 
     def stop(self) -> None:
         """Ask the server to end, wait, and kill what is left; a second call does nothing."""
-        remove_server_file(self._workdir, self.process.pid)
+        remove_server_file(self.workdir, self.process.pid)
         if self.process.poll() is None:
             self.process.terminate()
         try:
             self.process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             log.warning("Triton did not stop within %.0f s; it is killed", STOP_S)
+        self.end()
+
+    def end(self) -> None:
+        """Kill what is left of it, and clear up; `server.json` goes on to name it."""
         with suppress(ProcessLookupError):  # the stub, if it survived its server
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         shutil.rmtree(models_beside(self.log), ignore_errors=True)
+        drop_shared_memory(self.log)
 
 
 def start(
@@ -102,6 +124,8 @@ def start(
     die_with_parent: bool = True,
     models: Path | None = None,
     also: Sequence[str] = (),
+    restarts: int | None = None,
+    stop: threading.Event | None = None,
 ) -> TritonProcess:
     """Start Triton with the model `recommend` and wait until it is ready.
 
@@ -117,8 +141,11 @@ def start(
         die_with_parent: the kernel ends the server when the starting *thread* ends.
         models: another model repository.
         also: models of it to load beside `recommend`.
+        restarts: how often it was started again by `tesserec.serving.supervisor`; None: it isn't.
+        stop: when it is set, the start is given up.
 
     Raises:
+        Stopped: as `stop` was set.
         UsageError: nothing is promoted, the serving environment is missing, a port is taken.
         ServingError: it didn't become ready; the message ends with the log's last lines.
     """
@@ -134,23 +161,32 @@ def start(
     if not (models / MODEL / "config.pbtxt").is_file():
         raise UsageError(f"{models} has no {MODEL}/config.pbtxt; name a tesserec checkout")
     grpc, http, metrics = ports
-    near = LOOPBACK if settings.tls.cert else host
     plan = Plan(
         workdir=workdir,
         environment=environment,
         models=models,
         release=release,
         settings=settings,
-        hosts=(host, http_host or near, metrics_host or host),
+        hosts=hosts_of(settings, host, http_host, metrics_host),
         ports=(grpc, http, metrics),
         timeout_s=timeout_s,
         die_with_parent=die_with_parent,
         also=tuple(also),
+        restarts=restarts,
+        stop=stop or threading.Event(),
     )
     server = _start(plan)
     if publish:
         write_server_file(workdir, server.info)
     return server
+
+
+def hosts_of(
+    settings: ServeSettings, host: str, http_host: str | None, metrics_host: str | None
+) -> tuple[str, str, str]:
+    """The addresses of gRPC, HTTP and metrics (see `start`)."""
+    near = LOOPBACK if settings.tls.cert else host
+    return host, http_host or near, metrics_host or host
 
 
 def point_at(workdir: Path, url: str, *, timeout_s: float = 10.0) -> dict[str, Any]:
@@ -163,7 +199,8 @@ def point_at(workdir: Path, url: str, *, timeout_s: float = 10.0) -> dict[str, A
 
     with Recommender(url, timeout_s=timeout_s) as client:
         release_id = client.recommend(k=1).release_id
-    unknown = dict.fromkeys(("http", "metrics", "pid", "log", "limits", "tls"))
+    names = ("http", "metrics", "pid", "log", "limits", "tls", "supervisor")
+    unknown = dict.fromkeys(names)
     info = {"grpc": url, **unknown, "release_id": release_id}
     write_server_file(workdir, info)
     return info
@@ -177,6 +214,8 @@ def _start(plan: Plan) -> TritonProcess:
                 return _start_once(plan, bound, log_path)
         except OSError as error:
             raise UsageError(f"cannot start Triton: {error}") from None
+        except Stopped:
+            raise
         except ServingError:
             if attempt == ATTEMPTS or all(plan.ports) or "already in use" not in text_of(log_path):
                 raise
@@ -187,14 +226,16 @@ def _start(plan: Plan) -> TritonProcess:
 def _start_once(plan: Plan, ports: Sequence[int], log_path: Path) -> TritonProcess:
     began = time.monotonic()
     models = write_repository(plan.models, models_beside(log_path), plan.settings.limits)
-    process = spawn(command(plan, models, ports), plan, log_path)
+    process = spawn(command(plan, models, ports, log_path), plan, log_path)
     grpc, http, metrics = (f"{h}:{port}" for h, port in zip(plan.hosts, ports, strict=True))
     info: dict[str, Any] = {"grpc": grpc, "http": http, "metrics": metrics}
     info |= {"pid": process.pid, "release_id": None, "log": str(log_path)}
     info |= {"limits": limits_of(plan.settings), "tls": _told(plan.settings)}
+    supervisor = None if plan.restarts is None else os.getpid()
+    info |= {"supervisor": supervisor, "restarts": plan.restarts or 0}
     server = TritonProcess(process, info, plan.workdir)
     try:
-        _await_ready(server, plan.timeout_s)
+        _await_ready(server, plan.timeout_s, plan.stop)
         server.check()  # else it was another server that answered at this port
         info["release_id"] = _first_answer(http, plan.password, log_path)
     except BaseException:
@@ -218,7 +259,7 @@ def _told(settings: ServeSettings) -> dict[str, Any] | None:
     )
 
 
-def _await_ready(server: TritonProcess, timeout_s: float) -> None:
+def _await_ready(server: TritonProcess, timeout_s: float, stop: threading.Event) -> None:
     url = f"http://{server.info['http']}/v2/models/{MODEL}/ready"
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
@@ -229,7 +270,8 @@ def _await_ready(server: TritonProcess, timeout_s: float) -> None:
             with HTTP.open(url, timeout=5):
                 return
         except (urllib.error.URLError, OSError):  # not bound yet, or the model is not loaded yet
-            time.sleep(0.1)
+            if stop.wait(0.1):
+                raise Stopped("told to stop while Triton was starting") from None
     raise ServingError(with_tail(f"Triton was not ready after {timeout_s:.0f} s", server.log))
 
 

@@ -71,7 +71,7 @@ def test_the_list_tells_what_the_running_server_holds(
         "refused": [{"release_id": "r00000000000", "reason": "damaged", "at": since}],
     }
     write_status(tmp_path, status)
-    monkeypatch.setattr("tesserec.serving.server_file._alive", lambda pid: pid == 77)
+    monkeypatch.setattr("tesserec.serving.server_file.alive", lambda pid: pid == 77)
     assert run(capsys, tmp_path, "list")["server"] == status
     withdraw_candidate(tmp_path, since, "too slow", by="me")
     assert main(["release", "list", "--workdir", str(tmp_path)]) == 0

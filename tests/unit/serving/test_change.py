@@ -545,7 +545,7 @@ def test_operators_see_what_a_server_holds(
     handler.manager.watch()
     info = {"pid": os.getppid(), "grpc": "", "http": "", "metrics": "", "release_id": first}
     write_server_file(tmp_path, info)
-    monkeypatch.setattr("tesserec.serving.server_file._alive", lambda pid: pid == os.getppid())
+    monkeypatch.setattr("tesserec.serving.server_file.alive", lambda pid: pid == os.getppid())
     status = server_status(tmp_path) or {}
     assert status["serving"] == first and status["second"] is None and status["refused"] == []
     try_release(tmp_path, second, mode=CANARY, share=0.25)
