@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from tesserec.artifacts import write_atomic
-from tesserec.encoders.rowwise import matmul, nearest
+from tesserec.encoders.rowwise import matmul, nearest, squared_norms, two_nearest
 from tesserec.errors import ArtifactError, DataError, UsageError, need
+from tesserec.tokenizers.lloyd import lloyd, margin
 
 log = logging.getLogger(__name__)
 _MAX_TRAIN = 65_536  # vectors used to learn, as in faiss: 256 a centre
@@ -28,6 +29,7 @@ class OPQ:
     """Rotation [D, D] and centres [m, C, D/m], C <= codebook_size; codes [N, m] < C."""
 
     name = "opq"
+    hierarchical = False  # each digit stands for a part of the vector, whatever the others say
 
     def __init__(self, digits: int = 32, codebook_size: int = 256, iterations: int = 25) -> None:
         self.digits = digits
@@ -76,12 +78,7 @@ class OPQ:
         Raises:
             DataError: the vectors have another width than the fitted ones.
         """
-        if vectors.ndim != 2 or vectors.shape[1] != self.dim:
-            raise DataError(
-                f"vectors of shape {list(vectors.shape)} do not fit a tokenizer of {self.dim} "
-                "columns; use the encoder of the same release"
-            )
-        parts = self._split(matmul(vectors.astype(np.float32), self.rotation))
+        parts = self.parts(vectors)
         codes = np.empty((len(vectors), self.digits), dtype=self.code_type)
         for j in range(self.digits):
             codes[:, j] = nearest(parts[j], self.centres[j])
@@ -91,6 +88,66 @@ class OPQ:
         """float32 [N, D]: the vector that the codes [N, m] stand for."""
         parts = [self.centres[j][codes[:, j]] for j in range(self.digits)]
         return np.concatenate(parts, axis=1) @ self.rotation.T
+
+    def parts(self, vectors: np.ndarray) -> np.ndarray:
+        """float32 [m, N, D/m]: what each digit sees of vectors [N, D].
+
+        Raises:
+            DataError: the vectors have another width than the fitted ones.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != self.dim:
+            raise DataError(
+                f"vectors of shape {list(vectors.shape)} do not fit a tokenizer of {self.dim} "
+                "columns; use the encoder of the same release"
+            )
+        return self._split(matmul(vectors.astype(np.float32), self.rotation))
+
+    def relearned(
+        self, vectors: np.ndarray, learn: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    ) -> OPQ:
+        """The same rotation, each digit with `learn(part [N, D/m], centres [C, D/m])` of it."""
+        parts = self.parts(vectors)
+        return self.with_centres(
+            np.stack([learn(part, old) for part, old in zip(parts, self.centres, strict=True)])
+        )
+
+    def warm(self, vectors: np.ndarray, passes: int) -> OPQ:
+        """A tokenizer whose centres went `passes` Lloyd passes over vectors [N, D].
+
+        Codes keep their names: a centre moves, none is exchanged, and one of which nothing is
+        nearest keeps its place. The rotation stays.
+        """
+        return self.relearned(vectors, lambda x, centres: lloyd(x, centres, passes))
+
+    def with_centres(self, centres: np.ndarray) -> OPQ:
+        """A tokenizer of the same rotation and settings with other centres [m, C, D/m]."""
+        other = OPQ(self.digits, self.codebook_size, self.iterations)
+        other.rotation, other.centres = self.rotation, centres.astype(np.float32)
+        return other
+
+    def digit_errors(self, vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """float32 [N, m]: squared distance of each part to the centre of its code."""
+        out = np.empty((len(vectors), self.digits), dtype=np.float32)
+        for j, part in enumerate(self.parts(vectors)):
+            out[:, j] = squared_norms(part - self.centres[j][codes[:, j]])
+        return out
+
+    def errors(self, vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """float32 [N]: squared distance of vectors [N, D] to what codes [N, m] stand for."""
+        total = np.zeros(len(vectors), dtype=np.float32)
+        for column in self.digit_errors(vectors, codes).T:
+            total += column
+        return total
+
+    def margins(self, vectors: np.ndarray) -> np.ndarray:
+        """float32 [N, m]: (d2 - d1) / d2, d the distances to the two nearest centres.
+
+        0: a change of the last bit may exchange the code. 1: on its centre, or no other centre.
+        """
+        out = np.empty((len(vectors), self.digits), dtype=np.float32)
+        for j, part in enumerate(self.parts(vectors)):
+            out[:, j] = margin(two_nearest(part, self.centres[j]))
+        return out
 
     @property
     def code_type(self) -> type[np.unsignedinteger[Any]]:
@@ -150,7 +207,7 @@ class OPQ:
 
     def _split(self, rotated: np.ndarray) -> np.ndarray:
         """[N, D] -> [m, N, D/m]."""
-        parts = rotated.reshape(len(rotated), self.digits, -1)
+        parts = rotated.reshape(len(rotated), self.digits, rotated.shape[1] // self.digits)
         return np.ascontiguousarray(parts.transpose(1, 0, 2))
 
 

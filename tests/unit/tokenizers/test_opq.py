@@ -179,3 +179,55 @@ def test_bad_input_is_refused(tokenizer: OPQ, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"name": "magic"}')
     with pytest.raises(ArtifactError, match="magic"):
         load_tokenizer(tmp_path)
+
+
+def test_warm_lowers_the_error_and_keeps_names_and_rotation(tokenizer: OPQ) -> None:
+    x = sample(seed=8)
+    before = tokenizer.errors(x, tokenizer.encode(x)).mean()
+    other = tokenizer.warm(x, 3)
+    assert other.errors(x, other.encode(x)).mean() < 0.9 * before
+    assert np.array_equal(other.rotation, tokenizer.rotation)
+    near = tokenizer.warm(sample(), 1)  # its own data: hardly a step
+    assert (near.encode(sample()) == tokenizer.encode(sample())).mean() > 0.8
+    assert np.array_equal(tokenizer.warm(x, 0).centres, tokenizer.centres)
+
+
+def test_a_centre_without_a_member_keeps_its_place_in_a_warm_pass() -> None:
+    tokenizer = OPQ(1, 3)
+    tokenizer.rotation = np.eye(2, dtype=np.float32)
+    tokenizer.centres = np.array([[[0, 0], [50, 50], [4, 4]]], np.float32)
+    x = np.array([[1, 1], [-3, -3], [5, 5]], np.float32)
+    assert tokenizer.warm(x, 2).centres.tolist() == [[[-1, -1], [50, 50], [5, 5]]]
+
+
+def test_errors_are_the_squared_distances_to_what_the_codes_stand_for(tokenizer: OPQ) -> None:
+    x = sample(50, seed=4)
+    codes = np.random.default_rng(0).integers(0, 16, (50, 4)).astype(np.uint8)
+    expected = ((tokenizer.decode(codes) - x) ** 2).sum(axis=1)
+    np.testing.assert_allclose(tokenizer.errors(x, codes), expected, rtol=1e-4)
+    by_digit = tokenizer.digit_errors(x, codes)
+    np.testing.assert_allclose(by_digit.sum(axis=1), expected, rtol=1e-4)
+    assert (tokenizer.digit_errors(x, tokenizer.encode(x)) <= by_digit).all()
+    order = np.random.default_rng(1).permutation(50)
+    assert np.array_equal(
+        tokenizer.errors(x[order], codes[order]), tokenizer.errors(x, codes)[order]
+    )
+
+
+def test_margins() -> None:
+    tokenizer = OPQ(1, 3)
+    tokenizer.rotation = np.eye(2, dtype=np.float32)
+    tokenizer.centres = np.array([[[0, 0], [4, 0], [90, 0]]], np.float32)
+    x = np.array([[0, 0], [2, 0], [1, 0]], np.float32)
+    np.testing.assert_allclose(tokenizer.margins(x)[:, 0], [1, 0, 2 / 3], rtol=1e-6)
+    tokenizer.centres = np.zeros((1, 2, 2), np.float32)
+    assert tokenizer.margins(x)[:, 0].tolist() == [0, 0, 0]  # two at one place: no margin at all
+    tokenizer.centres = np.zeros((1, 1, 2), np.float32)
+    assert tokenizer.margins(x)[:, 0].tolist() == [1, 1, 1]
+
+
+def test_no_items_have_no_codes(tokenizer: OPQ) -> None:
+    nothing = np.zeros((0, 16), np.float32)
+    codes = tokenizer.encode(nothing)
+    assert codes.shape == (0, 4) and codes.dtype == np.uint8
+    assert len(tokenizer.errors(nothing, codes)) == len(tokenizer.margins(nothing)) == 0
