@@ -9,9 +9,10 @@ of thumb do not have that: PSI over 256 codes is above .25 by chance alone (docs
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from tesserec.retokenization.reference import Reference
 
 PERMUTATIONS = 400
 LEVEL = 0.015  # false alarms of all tests together
@@ -22,11 +23,11 @@ _BINS = 10  # groups of codes of about equal load for the effect of PSI
 
 @dataclass(frozen=True, kw_only=True)
 class Coded:
-    """One group of items: vectors [n, D], their codes [n, m], the errors [n] of these."""
+    """One group of items as a tokenizer sees them."""
 
-    vectors: np.ndarray
-    codes: np.ndarray
-    errors: np.ndarray
+    codes: np.ndarray  # [n, m]
+    errors: np.ndarray  # [n], squared distances to what the codes stand for
+    points: np.ndarray  # [n, D], what the codes stand for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +37,27 @@ class Evidence:
     test: str  # psi | entropy | ks
     p: float
     effect: float  # psi: over ten groups of codes; entropy: bits lost; ks: largest gap of shares;
-    # mean: squared distance of the mean vectors, as a share of the variance
+    # mean: squared distance of the groups' means, as a share of the variance
     null: float  # 95 % of effects without drift are below
 
 
-def coded(tokenizer: Any, vectors: np.ndarray) -> Coded:
-    """Vectors [n, D] as `tokenizer` sees them."""
-    codes = tokenizer.encode(vectors)
-    return Coded(vectors=vectors, codes=codes, errors=tokenizer.errors(vectors, codes))
-
-
 def drift(
+    reference: Reference,
+    vectors: np.ndarray,
+    rng: np.random.Generator,
+    permutations: int = PERMUTATIONS,
+) -> list[Evidence]:
+    """Evidence that new items of `vectors` [n, D] differ from the reference's held-out ones."""
+    tokenizer = reference.tokenizer
+    codes, errors = reference.errors_of(vectors)
+    held_out = Coded(
+        codes=reference.codes, errors=reference.errors, points=tokenizer.decode(reference.codes)
+    )
+    new = Coded(codes=codes, errors=errors, points=tokenizer.decode(codes))
+    return compare(held_out, new, tokenizer.hierarchical, rng, permutations)
+
+
+def compare(
     held_out: Coded,
     new: Coded,
     hierarchical: bool,
@@ -56,10 +67,10 @@ def drift(
     """Evidence of four one-sided permutation tests; [] where a group is empty.
 
     psi: other codes are in use. entropy: fewer are, more of the same. ks: the errors are others.
-    mean: the vectors lie elsewhere. The first two look at the first level of hierarchical codes,
+    mean: the items lie elsewhere. The first two look at the first level of hierarchical codes,
     and at the mean over the digits of parallel ones: one statistic, so that many digits give no
     more false alarms than one. A region that is new shows a little in each of these digits, and
-    most in the mean vector (docs/log.md).
+    most in the mean of what the items' codes stand for (docs/log.md).
     """
     first, second = len(held_out.codes), len(new.codes)
     if not first or not second:
@@ -67,7 +78,7 @@ def drift(
     pool = np.concatenate([held_out.codes, new.codes])
     usage = _Usage(pool[:, :1] if hierarchical else pool, first)
     gaps = _Gaps(np.concatenate([held_out.errors, new.errors]), first)
-    means = _Means(np.concatenate([held_out.vectors, new.vectors]), first)
+    means = _Means(np.concatenate([held_out.points, new.points]), first)
 
     def statistics(rows: np.ndarray) -> tuple[float, ...]:
         return (*usage.statistics(rows), gaps.statistic(rows), means.statistic(rows))
@@ -181,17 +192,17 @@ class _Gaps:
 
 
 class _Means:
-    """How far the two groups' mean vectors are apart."""
+    """How far the two groups' means are apart."""
 
-    def __init__(self, vectors: np.ndarray, first: int) -> None:
-        centred = vectors - vectors.mean(axis=0, dtype=np.float64)
-        self.vectors = centred.astype(np.float32)
-        self.total = self.vectors.sum(axis=0, dtype=np.float64)
-        self.variance = float((centred**2).sum() / len(vectors)) or 1.0
-        self.n1, self.n2 = first, len(vectors) - first
+    def __init__(self, points: np.ndarray, first: int) -> None:
+        centred = points - points.mean(axis=0, dtype=np.float64)
+        self.points = centred.astype(np.float32)
+        self.total = self.points.sum(axis=0, dtype=np.float64)
+        self.variance = float((centred**2).sum() / len(points)) or 1.0
+        self.n1, self.n2 = first, len(points) - first
 
     def statistic(self, rows: np.ndarray) -> float:
         """Squared distance as a share of the variance; `rows`: the new ones."""
-        new = self.vectors[rows].sum(axis=0, dtype=np.float64)
+        new = self.points[rows].sum(axis=0, dtype=np.float64)
         gap = new / self.n2 - (self.total - new) / self.n1
         return float(gap @ gap) / self.variance

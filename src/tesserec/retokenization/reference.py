@@ -18,12 +18,12 @@ import numpy as np
 
 from tesserec.artifacts import write_atomic
 from tesserec.errors import ArtifactError
+from tesserec.retokenization import novelty
 from tesserec.tokenizers import load_tokenizer
 
 FOLDER = "reference"  # below a release's tokenizer/
 HELD_OUT = "held_out.safetensors"
 LEAST = 10  # held-out items without which there is no reference
-QUANTILE = 0.99  # of held-out errors; a new item beyond it is novel
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Reference:
     @property
     def threshold(self) -> float:
         """The error that one held-out item of a hundred exceeds."""
-        return float(np.quantile(self.errors, QUANTILE))
+        return novelty.threshold(self.errors)
 
     def errors_of(self, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Codes [n, m] and errors float32 [n] of other vectors."""
         codes = self.tokenizer.encode(vectors)
-        return codes, squared_errors(self.tokenizer, vectors, codes)
+        return codes, self.tokenizer.errors(vectors, codes)
 
     def save(self, folder: Path) -> None:
         from safetensors.numpy import save_file
@@ -81,10 +81,4 @@ def make_reference(tokenizer: Any, vectors: np.ndarray) -> Reference | None:
     if len(vectors) < LEAST or not hasattr(tokenizer, "decode"):
         return None
     codes = tokenizer.encode(vectors)
-    return Reference(tokenizer, codes, squared_errors(tokenizer, vectors, codes))
-
-
-def squared_errors(tokenizer: Any, vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """float32 [n]: squared distance of each vector to what its code stands for."""
-    far = vectors.astype(np.float64) - tokenizer.decode(codes)
-    return (far**2).sum(axis=1).astype(np.float32)
+    return Reference(tokenizer, codes, tokenizer.errors(vectors, codes))

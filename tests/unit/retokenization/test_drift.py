@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +9,8 @@ from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
-from tesserec.retokenization.drift import Coded, Evidence, alarm, coded, drift, folk_psi
+from tesserec.retokenization.drift import Coded, Evidence, alarm, compare, drift, folk_psi
+from tesserec.retokenization.reference import Reference, make_reference
 from tesserec.tokenizers.opq import OPQ
 from tests.fakes.mixture import DIM, items, kinds
 
@@ -19,25 +19,27 @@ NEW = 700
 
 
 @functools.cache
-def fitted(method: type) -> tuple[Any, np.ndarray, Coded]:
-    """A tokenizer, the codes that it was fitted on, and held-out items."""
+def fitted(method: type) -> tuple[Reference, np.ndarray]:
+    """A tokenizer with items that it never saw, and the codes of those that it was fitted on."""
     rng = np.random.default_rng(1)
     x = items(5000, rng, KNOWN)
     tokenizer = method(8 if method is OPQ else 3, 256, 5)
     tokenizer.fit(x, rng)
-    return tokenizer, tokenizer.encode(x), coded(tokenizer, items(800, rng, KNOWN))
+    reference = make_reference(tokenizer, items(800, rng, KNOWN))
+    assert reference
+    return reference, tokenizer.encode(x)
 
 
 def share_of_alarms(method: type, draws: int, novel: int) -> tuple[float, float]:
     """Share of draws with an alarm, and with one by the folk rule on the first digit."""
-    tokenizer, trained, held_out = fitted(method)
+    reference, trained = fitted(method)
     found, folk = [], []
     for draw in range(draws):
         rng = np.random.default_rng([draw, novel])
         x = np.concatenate([items(NEW - novel, rng, KNOWN), items(novel, rng, NOVEL)])
-        new = coded(tokenizer, x)
-        found.append(alarm(drift(held_out, new, tokenizer.hierarchical, rng)))
-        folk.append(folk_psi(trained[:, :1], new.codes[:, :1], 256)[0] > 0.25)
+        found.append(alarm(drift(reference, x, rng)))
+        codes = reference.tokenizer.encode(x)
+        folk.append(folk_psi(trained[:, :1], codes[:, :1], 256)[0] > 0.25)
     return float(np.mean(found)), float(np.mean(folk))
 
 
@@ -63,13 +65,13 @@ def test_calibration_over_200_draws(method: type) -> None:
 
 
 def statistic(make: Callable[[np.random.Generator, int], np.ndarray]) -> list[Evidence]:
-    """Evidence on codes `make(rng, group)`, [300, 4], with errors and vectors alike."""
+    """Evidence on codes `make(rng, group)`, [300, 4], with errors and points alike."""
     rng = np.random.default_rng(0)
     groups = [
-        Coded(vectors=rng.standard_normal((300, 2)), codes=make(rng, g), errors=rng.random(300))
+        Coded(points=rng.standard_normal((300, 2)), codes=make(rng, g), errors=rng.random(300))
         for g in (0, 1)
     ]
-    return drift(groups[0], groups[1], False, rng, 200)
+    return compare(groups[0], groups[1], False, rng, 200)
 
 
 def test_each_test_answers_to_its_own_kind_of_difference() -> None:
@@ -84,15 +86,15 @@ def test_each_test_answers_to_its_own_kind_of_difference() -> None:
     assert richer[1].p == 1  # more codes in use are no loss of entropy
 
 
-def test_errors_and_vectors_that_differ_while_the_codes_do_not() -> None:
+def test_errors_and_points_that_differ_while_the_codes_do_not() -> None:
     rng = np.random.default_rng(0)
     codes, errors = rng.integers(0, 16, (600, 4)), rng.random(600)
     x = rng.standard_normal((600, 3))
-    old = Coded(vectors=x[:300], codes=codes[:300], errors=errors[:300])
-    worse = Coded(vectors=x[300:], codes=codes[300:], errors=errors[300:] + 0.3)
-    assert [e.p < 0.005 for e in drift(old, worse, False, rng)] == [False, False, True, False]
-    apart = Coded(vectors=x[300:] + 1, codes=codes[300:], errors=errors[300:])
-    assert [e.p < 0.005 for e in drift(old, apart, False, rng)] == [False, False, False, True]
+    old = Coded(points=x[:300], codes=codes[:300], errors=errors[:300])
+    worse = Coded(points=x[300:], codes=codes[300:], errors=errors[300:] + 0.3)
+    assert [e.p < 0.005 for e in compare(old, worse, False, rng)] == [False, False, True, False]
+    apart = Coded(points=x[300:] + 1, codes=codes[300:], errors=errors[300:])
+    assert [e.p < 0.005 for e in compare(old, apart, False, rng)] == [False, False, False, True]
 
 
 def test_a_sure_but_small_difference_is_no_alarm() -> None:
@@ -103,12 +105,10 @@ def test_a_sure_but_small_difference_is_no_alarm() -> None:
 
 
 def test_a_group_without_items_is_no_evidence() -> None:
-    tokenizer, _, held_out = fitted(OPQ)
-    nobody = coded(tokenizer, np.zeros((0, DIM), np.float32))
+    reference, _ = fitted(OPQ)
     rng = np.random.default_rng(0)
-    assert drift(held_out, nobody, False, rng) == drift(nobody, held_out, False, rng) == []
-    one = coded(tokenizer, np.ones((1, DIM), np.float32))
-    assert all(0 < e.p <= 1 for e in drift(held_out, one, False, rng))
+    assert drift(reference, np.zeros((0, DIM), np.float32), rng) == []
+    assert all(0 < e.p <= 1 for e in drift(reference, np.ones((1, DIM), np.float32), rng))
 
 
 @given(st.integers(0, 2**31), st.integers(1, 40), st.integers(1, 40), st.booleans())
@@ -118,10 +118,10 @@ def test_p_is_a_p_value_for_any_sizes(seed: int, n: int, m: int, hierarchical: b
 
     def group(size: int) -> Coded:
         return Coded(
-            vectors=rng.standard_normal((size, 2)),
+            points=rng.standard_normal((size, 2)),
             codes=rng.integers(0, 5, (size, 2)),
             errors=rng.integers(0, 3, size).astype(float),
         )
 
-    for evidence in drift(group(n), group(m), hierarchical, rng, 20):
+    for evidence in compare(group(n), group(m), hierarchical, rng, 20):
         assert 1 / 21 <= evidence.p <= 1 and np.isfinite([evidence.effect, evidence.null]).all()
