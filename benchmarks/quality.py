@@ -58,7 +58,10 @@ def run(row: str, seed: int) -> tuple[str, pa.Table]:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     if done.returncode not in (0, 3):  # 3: a gate said no; the figures are there all the same
         raise SystemExit(f"row {row}, seed {seed}: tesserec run ended with {done.returncode}")
-    model = json.loads(done.stdout)["metrics"]["model"]
+    found = json.loads(done.stdout)
+    if found["metrics"] is None:
+        raise SystemExit(f"row {row}, seed {seed}: {found.get('error')}")
+    model = found["metrics"]["model"]
     metrics = max((workdir / "artifacts").glob("metrics-*"), key=lambda p: p.stat().st_mtime)
     return model, pq.read_table(open_artifact(metrics).file("per_user.parquet"))
 

@@ -8,7 +8,7 @@ from tesserec.artifacts import Artifact, build
 from tesserec.config import RunConfig
 from tesserec.steps.catalogue import is_skipped
 
-VERSION = 1
+VERSION = 2
 
 
 def run(workdir: Path, config: RunConfig, vectors: Artifact, codes: Artifact) -> Artifact:
@@ -29,9 +29,9 @@ def run(workdir: Path, config: RunConfig, vectors: Artifact, codes: Artifact) ->
         from tesserec.validation.gate import run_gate
 
         frames, settings = code_frames(vectors, codes)
+        settings["quality"] = {"measured": config.tokenizer.name != "given"}
         run_gate("gate_codes", frames, folder, settings)
 
-    del config  # every step takes it
     artifact, _ = build(
         workdir, "gate_codes", params={}, parents=(vectors, codes), version=VERSION, make=make
     )

@@ -118,7 +118,9 @@ def test_features_pass_and_a_look_into_the_future_does_not(tmp_path: Path) -> No
         gate_features.run(tmp_path, config, features_artifact(tmp_path, late=True))
 
 
-def _coded(workdir: Path, codes: np.ndarray, vectors: np.ndarray) -> tuple[Artifact, Artifact]:
+def _coded(
+    workdir: Path, codes: np.ndarray, vectors: np.ndarray, error: float | None = 0.4
+) -> tuple[Artifact, Artifact]:
     ids = pa.table({"item_id": [item_id(i) for i in range(len(vectors))]})
 
     def make_vectors(folder: Path) -> None:
@@ -131,16 +133,28 @@ def _coded(workdir: Path, codes: np.ndarray, vectors: np.ndarray) -> tuple[Artif
         quality = {
             "codebook_size": 16,
             "centres": 16,
-            "reconstruction_error": {"training_items": 0.4, "held_out": None},
+            "reconstruction_error": {"training_items": error, "held_out": None},
             "neighbours": {"same_leaf": None, "chance": None},
         }
         (folder / "quality.json").write_text(json.dumps(quality))
 
-    params = {"codes": codes.tolist(), "finite": bool(np.isfinite(vectors).all())}
+    params = {"codes": codes.tolist(), "finite": bool(np.isfinite(vectors).all()), "error": error}
     return (
         build(workdir, "vectors", params=params, parents=(), version=1, make=make_vectors)[0],
         build(workdir, "codes", params=params, parents=(), version=1, make=make_codes)[0],
     )
+
+
+def test_only_a_given_code_table_may_lack_its_errors(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 16, (60, 4)).astype(np.uint8)
+    parents = _coded(tmp_path, codes, rng.normal(size=(60, 8)).astype(np.float32), error=None)
+    given = from_dict({"tokenizer": {"name": "given", "codes": "codes.npy"}})
+    assert read_verdict(gate_codes.run(tmp_path, given, *parents).path).passed
+    other = tmp_path / "other"
+    parents = _coded(other, codes, rng.normal(size=(60, 8)).astype(np.float32), error=None)
+    with pytest.raises(GateFailed, match="error_training"):
+        gate_codes.run(other, RunConfig(), *parents)
 
 
 @pytest.mark.parametrize(
