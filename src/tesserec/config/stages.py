@@ -136,10 +136,10 @@ class EncoderConfig:
 class TokenizerConfig:
     """Vectors -> codes."""
 
-    name: str = "opq"
+    name: str = "opq"  # opq | rqkmeans | given
     digits: int = 32
     codebook_size: int = 256
-    iterations: int = 25
+    iterations: int = 25  # opq: of the rotation; rqkmeans: of k-means, each level
     codes: str = ""  # given: .npy of whole numbers (rows as in the items file), below data.path
 
     def __post_init__(self) -> None:
@@ -259,5 +259,5 @@ class RunConfig:
             self.encoder.pca_dim % self.tokenizer.digits == 0 or self.tokenizer.name != "opq",
             "encoder.pca_dim",
             self.encoder.pca_dim,
-            f"use a multiple of tokenizer.digits ({self.tokenizer.digits})",
+            f"use a multiple of tokenizer.digits ({self.tokenizer.digits}) or tokenizer.name=rqkmeans",
         )

@@ -50,3 +50,23 @@ def _nearest(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
         block = x[start : start + _BLOCK]
         out[start : start + len(block)] = (norms - 2 * (block @ centres.T)).argmin(axis=1)
     return out
+
+
+def plus_plus(x: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """`size` rows of `x` [N, E], each drawn in proportion to its squared distance to those before.
+
+    Arthur & Vassilvitskii, SODA 2007. The caller keeps BLAS to one thread.
+    """
+    norms = (x * x).sum(axis=1)
+    chosen = np.empty(size, dtype=np.int64)
+    chosen[0] = rng.integers(len(x))
+    left = np.full(len(x), np.inf)
+    for i in range(1, size):
+        last = x[chosen[i - 1]]
+        left = np.minimum(left, (norms - 2 * (x @ last) + last @ last).clip(min=0))
+        left[chosen[:i]] = 0
+        ends = np.cumsum(left, dtype=np.float64)
+        # no row is apart from those chosen: equal vectors; any is as good
+        at = np.searchsorted(ends, rng.random() * ends[-1], side="right") if ends[-1] else i
+        chosen[i] = min(at, len(x) - 1)
+    return x[chosen].copy()

@@ -9,8 +9,9 @@ from typing import Any
 from tesserec.errors import ArtifactError
 from tesserec.tokenizers.given import Given
 from tesserec.tokenizers.opq import OPQ
+from tesserec.tokenizers.rqkmeans import RQKMeans
 
-TOKENIZERS: dict[str, Any] = {"opq": OPQ, "given": Given}
+TOKENIZERS: dict[str, Any] = {"opq": OPQ, "rqkmeans": RQKMeans, "given": Given}
 
 
 def load_tokenizer(folder: Path) -> Any:

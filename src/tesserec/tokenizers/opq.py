@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ import numpy as np
 
 from tesserec.artifacts import write_atomic
 from tesserec.encoders.rowwise import matmul, nearest, squared_norms, two_nearest
-from tesserec.errors import ArtifactError, DataError, UsageError, need
+from tesserec.errors import ArtifactError, DataError, UsageError
 from tesserec.tokenizers.lloyd import lloyd, margin
+from tesserec.tokenizers.one_thread import MAX_TRAIN, one_thread
 
 log = logging.getLogger(__name__)
-_MAX_TRAIN = 65_536  # vectors used to learn, as in faiss: 256 a centre
 
 
 class OPQ:
@@ -52,8 +51,8 @@ class OPQ:
             DataError: no vectors, or one that is not finite.
         """
         x = self._checked(vectors)
-        if len(x) > _MAX_TRAIN:
-            x = x[np.sort(rng.choice(len(x), _MAX_TRAIN, replace=False))]
+        if len(x) > MAX_TRAIN:
+            x = x[np.sort(rng.choice(len(x), MAX_TRAIN, replace=False))]
         centres = min(self.codebook_size, len(x))
         if centres < self.codebook_size:
             log.warning(
@@ -61,7 +60,7 @@ class OPQ:
                 len(x), self.codebook_size, centres,
             )  # fmt: skip
         seed = int(rng.integers(1, 2**31 - 1))
-        with _one_thread() as faiss:
+        with one_thread() as faiss:
             random_rotation = _orthogonal(x.shape[1], rng)
             self.rotation, start = _learn_rotation(
                 faiss, x, random_rotation, self.digits, centres, self.iterations, seed
@@ -230,7 +229,7 @@ def _learn_rotation(
     quantiser = faiss.ProductQuantizer(dim, digits, bits)
     quantiser.cp.seed = seed
     quantiser.cp.min_points_per_centroid = 1  # silences a warning; the caller has logged its own
-    quantiser.cp.max_points_per_centroid = max(256, _MAX_TRAIN >> bits)
+    quantiser.cp.max_points_per_centroid = max(256, MAX_TRAIN >> bits)
     transform.pq = quantiser
     transform.niter = niter
     transform.niter_pq_0, transform.niter_pq = (
@@ -258,25 +257,8 @@ def _learn_centres(
             niter=8 if start is not None else 25,  # a warm start is nearly there
             seed=seed + j,
             min_points_per_centroid=1,
-            max_points_per_centroid=max(256, _MAX_TRAIN // centres),
+            max_points_per_centroid=max(256, MAX_TRAIN // centres),
         )
         means.train(parts[j], init_centroids=None if start is None else start[j])
         learnt[j] = means.centroids
     return learnt
-
-
-@contextmanager
-def _one_thread() -> Iterator[Any]:
-    """faiss, while it and BLAS have one thread: sums in one order, whatever the core count."""
-    try:
-        import faiss
-        from threadpoolctl import threadpool_limits
-    except ModuleNotFoundError:
-        raise need("faiss", "train") from None
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield faiss
-    finally:
-        faiss.omp_set_num_threads(before)
