@@ -10,11 +10,14 @@ it sees them. The tokenizer that makes the codes keeps all of its training items
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tesserec.artifacts import write_atomic
 from tesserec.errors import ArtifactError
@@ -22,7 +25,7 @@ from tesserec.retokenization import novelty
 from tesserec.tokenizers import load_tokenizer
 
 FOLDER = "reference"  # below a release's tokenizer/
-HELD_OUT = "held_out.safetensors"
+HELD_OUT, ITEM_IDS = "held_out.safetensors", "held_out.parquet"
 LEAST = 10  # held-out items without which there is no reference
 
 
@@ -31,7 +34,8 @@ class Reference:
     """A tokenizer, and what it makes of the items that it never saw."""
 
     tokenizer: Any
-    codes: np.ndarray  # [h, m] of the held-out items
+    item_ids: list[str]  # of the held-out items
+    codes: np.ndarray  # [h, m]
     errors: np.ndarray  # float32 [h], squared distance of a vector to what its code stands for
 
     @property
@@ -49,6 +53,7 @@ class Reference:
 
         self.tokenizer.save(folder)
         save_file({"codes": self.codes, "errors": self.errors}, folder / HELD_OUT)
+        pq.write_table(pa.table({"item_id": pa.array(self.item_ids)}), folder / ITEM_IDS)
         info = {"held_out": len(self.errors), "threshold": self.threshold}
         write_atomic(folder / "reference.json", json.dumps(info, indent=1))
 
@@ -65,16 +70,19 @@ class Reference:
         if not (home / HELD_OUT).is_file():
             return None
         arrays = load_file(home / HELD_OUT)
-        if len(arrays["codes"]) != len(arrays["errors"]):
+        ids = pq.read_table(home / ITEM_IDS)["item_id"].to_pylist()
+        if not len(ids) == len(arrays["codes"]) == len(arrays["errors"]):
             raise ArtifactError(
-                f"{home} has {len(arrays['codes'])} codes and {len(arrays['errors'])} errors; "
-                "make the release again"
+                f"{home} has {len(ids)} items, {len(arrays['codes'])} codes and "
+                f"{len(arrays['errors'])} errors; make the release again"
             )
-        return cls(load_tokenizer(home), arrays["codes"], arrays["errors"])
+        return cls(load_tokenizer(home), ids, arrays["codes"], arrays["errors"])
 
 
-def make_reference(tokenizer: Any, vectors: np.ndarray) -> Reference | None:
-    """The reference of a fitted tokenizer and vectors [h, D] that it wasn't fitted on.
+def make_reference(
+    tokenizer: Any, item_ids: Sequence[str], vectors: np.ndarray
+) -> Reference | None:
+    """The reference of a fitted tokenizer and vectors [h, D] of items that it wasn't fitted on.
 
     None with fewer than ten of them, or for a tokenizer that can't tell what a code stands for.
     """

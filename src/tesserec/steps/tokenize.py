@@ -75,7 +75,7 @@ def _make(folder: Path, config: RunConfig, vectors: Artifact, features: Artifact
         rest[held] = False
         second = _new_tokenizer(config)
         second.fit(x[rest], rng)
-        reference = make_reference(second, x[held])
+        reference = make_reference(second, [item_ids[row] for row in held.tolist()], x[held])
     if reference is not None:
         reference.save(folder / "tokenizer" / FOLDER)
     report = quality(
