@@ -26,7 +26,7 @@ def fitted(method: type) -> tuple[Reference, np.ndarray]:
     x = items(5000, rng, KNOWN)
     tokenizer = method(8 if method is OPQ else 3, 256, 5)
     tokenizer.fit(x, rng)
-    reference = make_reference(tokenizer, items(800, rng, KNOWN))
+    reference = make_reference(tokenizer, [f"I{n}" for n in range(800)], items(800, rng, KNOWN))
     assert reference
     return reference, tokenizer.encode(x)
 
