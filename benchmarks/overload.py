@@ -2,6 +2,7 @@
 
     make bench-overload     QUICK=1: 10 s instead of 60; WORK=folder for the release;
                             SET=limits.queue=64 for the server; TIMES=5;
+                            HOLD=1: the generator holds requests back as our clients do;
                             PIN=1: the server on one core, as in serve.py
 
 The knee is the best rate of a closed loop. Then requests come at `TIMES` its rate, answered or not,
@@ -31,11 +32,13 @@ TIMES = float(os.environ.get("TIMES") or 5)
 SECONDS = 10 if QUICK else 60
 RECOVERY_S = 10
 DEADLINE_S = 1.0
+HOLD = os.environ.get("HOLD") or "0"
 
 
 def open_loop(url: str, phases: list[tuple[float, float]], asked: str) -> list[dict[str, Any]]:
     """The reports of the phases (rate, seconds), from another process."""
-    command = [sys.executable, str(HERE / "open_loop.py"), url, triton.MODEL, str(DEADLINE_S)]
+    command = [sys.executable, str(HERE / "open_loop.py"), url, triton.MODEL]
+    command += [str(DEADLINE_S), HOLD]
     command += [f"{rate}:{seconds}" for rate, seconds in phases]
     limit = sum(seconds for _, seconds in phases) + 60
     done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=limit)

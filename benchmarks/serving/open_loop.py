@@ -1,11 +1,12 @@
 """An open-loop load of gRPC requests: sent at a rate, whether the server keeps up or not.
 
-    python open_loop.py HOST:PORT MODEL DEADLINE_S RATE:SECONDS [RATE:SECONDS ...] < requests
+    python open_loop.py HOST:PORT MODEL DEADLINE_S HOLD RATE:SECONDS [RATE:SECONDS ...] < requests
 
 Standard input is that of load.py. Prints one JSON list, an object a phase. It writes HTTP/2 by
 hand, as a gRPC client in Python costs more a request than a server that refuses it: a request and
 its answer cost the generator some 20 us. Each has `DEADLINE_S`, is cancelled then, and tells the
-server so; of those that can't be sent (too many under way) the number is told.
+server so; of those that can't be sent (too many under way) the number is told. With HOLD 1 it holds
+requests back while many are refused, as our clients do (HELD_BACK), with 0 it does not.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from typing import Any
 import numpy as np
 from load import METHOD, message
 from tritonclient.grpc import service_pb2
+
+from tesserec.serving.connection import QUEUE_SHARE
+from tesserec.serving.throttle import Throttle
 
 CONNECTIONS = 4
 AT_ONCE = 4096
@@ -134,11 +138,17 @@ class Connection:
 
 
 def run(
-    url: str, model: str, deadline_s: float, phases: list[tuple[float, float]], asked: Any
+    url: str,
+    model: str,
+    deadline_s: float,
+    hold: bool,
+    phases: list[tuple[float, float]],
+    asked: Any,
 ) -> Any:
     """The report of each phase, of a rate and so many seconds."""
+    throttle = Throttle()
     told: Any = service_pb2.ModelInferRequest()  # pyright: ignore[reportAttributeAccessIssue]
-    told.parameters["timeout"].int64_param = int(deadline_s * 1e6)
+    told.parameters["timeout"].int64_param = int(deadline_s * QUEUE_SHARE * 1e6)
     bodies = []
     for user in asked["users"]:
         body = message(model, user, asked["k"], asked.get("rules", "")) + told.SerializeToString()
@@ -149,6 +159,7 @@ def run(
         if entry is None:  # it was cancelled meanwhile
             return
         phase, due = entry
+        throttle.count(taken=code not in (4, 14))
         now = time.perf_counter()
         phase.codes[CODES.get(code, str(code))] += 1
         if code == 0:
@@ -186,6 +197,10 @@ def run(
                 phase.asked += 1
                 place += 1
                 connection = connections[place % CONNECTIONS]
+                if hold and not throttle.admits():
+                    phase.codes["HELD_BACK"] += 1
+                    phase.late_failure = due
+                    continue
                 full = sum(len(c.open) for c in connections) >= AT_ONCE
                 body = bodies[place % len(bodies)]
                 stream = None if full else connection.send(body, phase, due)
@@ -219,6 +234,6 @@ def _quantiles(seconds: list[float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    url, model, deadline_s, *phases = sys.argv[1:]
+    url, model, deadline_s, hold, *phases = sys.argv[1:]
     pairs = [(float(rate), float(seconds)) for rate, seconds in (p.split(":") for p in phases)]
-    print(json.dumps(run(url, model, float(deadline_s), pairs, json.load(sys.stdin))))
+    print(json.dumps(run(url, model, float(deadline_s), hold == "1", pairs, json.load(sys.stdin))))

@@ -135,7 +135,9 @@ def _tell(pointer: dict[str, Any], status: dict[str, Any] | None, out: Output) -
         out.line(f"{gone['release_id']} ({gone['role']}) was withdrawn: {gone['reason']}")
     if status is None:
         return
-    out.line(f"the server (process {status['pid']}) serves {status['serving']}")
+    behind = status.get("instead_of")
+    instead = f" INSTEAD OF {behind}, which is promoted" if behind else ""
+    out.line(f"the server (process {status['pid']}) serves {status['serving']}{instead}")
     second = status["second"]
     if second:
         figures = ", ".join(

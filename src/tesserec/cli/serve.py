@@ -14,6 +14,7 @@ from tesserec.cli.main import common
 from tesserec.cli.output import Output
 from tesserec.errors import ServingError, UsageError
 from tesserec.project import find_project
+from tesserec.release.pointer import promoted
 
 if TYPE_CHECKING:
     from tesserec.config import ServeSettings
@@ -92,6 +93,9 @@ def _tell(out: Output, server: triton.TritonProcess) -> None:
         f"metrics: http://{server.info['metrics']}/metrics; log: {server.info['log']}; "
         "stop with Ctrl-C"
     )
+    wanted = promoted(server.workdir)
+    if wanted != server.info["release_id"]:
+        out.note(f"WARNING: release {wanted} is promoted, and can't be served; see the log")
     limits = ", ".join(f"{name} {value:g}" for name, value in server.info["limits"].items())
     out.note(f"limits: {limits}; gRPC {_security(server.info['tls'])}")
 

@@ -15,9 +15,12 @@ from tesserec.serving.exchange import (
     answer_of,
     check_call,
     failure,
+    held_back,
     inputs_of,
     may_try_again,
+    told_of,
 )
+from tesserec.serving.throttle import Throttle
 
 RETRIES = 2
 KEEPALIVE_S = 30.0  # our server allows pings this often; 0: none
@@ -50,6 +53,7 @@ class Recommender:
             raise need("tritonclient", "client") from None
         check_call(timeout_s, retries)
         self.url, self.timeout_s, self.retries = url, timeout_s, retries
+        self._throttle = Throttle()
         self._client = InferenceServerClient(**arguments(url, tls, keepalive_s))
 
     def __enter__(self) -> Recommender:
@@ -85,16 +89,22 @@ class Recommender:
 
         Raises:
             RequestError: this request is refused (the message says why).
-            ServingError: the server did not answer in time, is overloaded, or not there.
+            ServingError: the server did not answer in time, is overloaded (then the request may not
+                have been sent at all), or not there.
         """
         from tritonclient.utils import InferenceServerException
 
         inputs = inputs_of(user_id, history, k, rules)
         attempts = Attempts(self.timeout_s, self.retries)
         while True:
+            if not self._throttle.admits():
+                raise held_back(self.url)
             try:
-                return answer_of(self._client.infer(MODEL_NAME, inputs, **attempts.times()))
+                result = self._client.infer(MODEL_NAME, inputs, **attempts.times())
+                self._throttle.count(taken=True)
+                return answer_of(result)
             except InferenceServerException as error:
+                told_of(self._throttle, error)
                 pause = attempts.pause_s() if may_try_again(error) else None
                 if pause is None:
                     raise failure(error, self.url, self.timeout_s) from None
@@ -119,6 +129,7 @@ class AsyncRecommender:
             raise need("tritonclient", "client") from None
         check_call(timeout_s, retries)
         self.url, self.timeout_s, self.retries = url, timeout_s, retries
+        self._throttle = Throttle()
         self._client = InferenceServerClient(**arguments(url, tls, keepalive_s))
 
     async def __aenter__(self) -> AsyncRecommender:
@@ -155,9 +166,14 @@ class AsyncRecommender:
         inputs = inputs_of(user_id, history, k, rules)
         attempts = Attempts(self.timeout_s, self.retries)
         while True:
+            if not self._throttle.admits():
+                raise held_back(self.url)
             try:
-                return answer_of(await self._client.infer(MODEL_NAME, inputs, **attempts.times()))
+                result = await self._client.infer(MODEL_NAME, inputs, **attempts.times())
+                self._throttle.count(taken=True)
+                return answer_of(result)
             except InferenceServerException as error:
+                told_of(self._throttle, error)
                 pause = attempts.pause_s() if may_try_again(error) else None
                 if pause is None:
                     raise failure(error, self.url, self.timeout_s) from None

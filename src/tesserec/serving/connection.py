@@ -12,6 +12,9 @@ from tesserec.errors import UsageError
 from tesserec.serving.server_file import read_server_file
 
 FIRST_PAUSE_S = 0.02  # before the first retry at most so long, then twice as long each time
+# The server shall give up first: a request that is cancelled at its deadline costs it more than one
+# that it refuses, and thousands a second make Triton 2.51 abort (docs/serving.md).
+QUEUE_SHARE = 0.9
 SMALLEST_S = 0.001  # less time than this is no time for an attempt
 
 
@@ -64,7 +67,7 @@ class Attempts:
     def times(self) -> dict[str, Any]:
         """What is left, for this side (seconds) and for the server's queue (microseconds)."""
         left_s = max(self._end - time.monotonic(), SMALLEST_S)
-        return {"client_timeout": left_s, "timeout": int(left_s * 1e6)}
+        return {"client_timeout": left_s, "timeout": int(left_s * QUEUE_SHARE * 1e6)}
 
     def pause_s(self) -> float | None:
         """Seconds until the next attempt, drawn; None if there is none."""

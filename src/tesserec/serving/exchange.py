@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from tesserec.errors import RequestError, ServingError, UsageError, need
-from tesserec.serving.wire import OUTPUTS
+from tesserec.serving.throttle import Throttle
+from tesserec.serving.wire import OUTPUTS, TRY_LATER
 
 MODEL_NAME = "recommend"
 # gRPC's code in the client's exception -> the request itself is bad, not the server
@@ -111,6 +112,22 @@ def may_try_again(error: Any) -> bool:
 def _without_model(error: Any) -> bool:
     """Whether the server is there but its model isn't: it is starting or stopping."""
     return "unknown model" in str(error.message())
+
+
+def told_of(throttle: Throttle, error: Any) -> None:
+    """Count what an error says about the server's load; nothing, if it wasn't reached."""
+    status, message = str(error.status() or ""), str(error.message())
+    if "UNAVAILABLE" not in status:
+        throttle.count(taken="DEADLINE_EXCEEDED" not in status)
+    elif TRY_LATER in message:
+        throttle.count(taken=False)
+
+
+def held_back(url: str) -> ServingError:
+    return ServingError(
+        f"{url} takes on few of the requests that it gets, or is late; this one was not sent, "
+        f"{TRY_LATER}"
+    )
 
 
 def failure(error: Any, url: str, seconds: float) -> RequestError | ServingError:

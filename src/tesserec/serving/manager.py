@@ -2,7 +2,8 @@
 
 At most two releases are in memory (`Places`): the serving one, and in the second place the next
 one while it is loaded and rehearsed, a candidate that is tried, or for a while the former one. A
-release that fails is never served; the old one goes on.
+release that fails is never served; the old one goes on. At the start that is the newest one that
+was promoted before it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from tesserec.errors import ServingError
 from tesserec.release.candidate import CANARY, SHADOW, withdraw_candidate, withdraw_promotion
 from tesserec.release.pointer import promoted, read_pointer
 from tesserec.serving.features import Reader, open_reader
+from tesserec.serving.first import load_first
 from tesserec.serving.judge import Judge, Tally
 from tesserec.serving.loaded import Loaded, Loader, load_recommender
 from tesserec.serving.meter import MemoryMeter, Meter
@@ -40,7 +42,6 @@ from tesserec.serving.trial import rehearse_loaded
 log = logging.getLogger(__name__)
 POINTER_S = 1.0  # seconds between looks at the pointer
 OVERLAY_S = 5.0
-RETRY_S = 30.0  # a release that failed its checks is tried again after this time
 STATUS_S = 10.0  # between two reports of how a candidate does
 RECENT = 256  # requests remembered for the rehearsal of the next release
 RECENT_CHARS = 20_000  # of one; hostile ones would add up to hundreds of megabytes
@@ -78,6 +79,7 @@ class Manager:
         self._recent: deque[Request] = deque(maxlen=RECENT)
         self._refusals = Refusals()
         self._loading: str | None = None
+        self._behind: str | None = None  # promoted, but no good: another one answers
         self._roles: dict[str, str] = {}  # release -> role, as last told
         self._told_at = 0.0
         self._grace_until = 0.0
@@ -90,11 +92,24 @@ class Manager:
         wanted = release or promoted(workdir)
         if wanted is None:
             raise ServingError(f"no release is promoted in {workdir}; run the pipeline first")
-        first = self._loader.load(wanted)
+        if release:
+            first, problem = self._first(release), None
+        else:
+            first, problem = load_first(workdir, wanted, self._first)
         self.places = Places(first)
         self.refresh_overlay()
-        rehearse_loaded(self.current, None, (), self.settings.latency_ratio)
+        if problem is not None:
+            stamp = str((self._pointer() or {}).get("promoted_at", ""))
+            self._refuse(wanted, stamp, problem)
+            self._behind = wanted
         self._tell()
+
+    def _first(self, release_id: str) -> Loaded:
+        """Loaded and rehearsed, without any other beside it."""
+        loaded = self._loader.load(release_id)
+        withdrawn = Overlay(self.workdir).read() or frozenset()
+        rehearse_loaded(loaded.withdraw(withdrawn), None, (), self.settings.latency_ratio)
+        return loaded
 
     @property
     def current(self) -> Loaded:
@@ -174,6 +189,7 @@ class Manager:
             self._follow_promotion(pointer)
             if self.current.release_id == pointer["release_id"]:
                 self._follow_candidate(pointer)
+            self._look_behind(pointer)
         if self.places.second is not None and time.monotonic() - self._told_at > STATUS_S:
             self._tell()
         if self._untold is not None:  # last, so that a full disk keeps from nothing else
@@ -212,7 +228,7 @@ class Manager:
 
     def _follow_promotion(self, pointer: Mapping[str, Any]) -> None:
         wanted, stamp = pointer["release_id"], str(pointer.get("promoted_at", ""))
-        if wanted == self.current.release_id or self._refusals.hold(wanted, stamp, RETRY_S):
+        if wanted == self.current.release_id or self._refusals.hold(wanted, stamp):
             return
         loaded = self._bring(wanted, stamp)
         if loaded is None or self._moved(pointer):
@@ -226,6 +242,14 @@ class Manager:
         self._swap(places, "serving")
         log.info("serving release %s", wanted)
 
+    def _look_behind(self, pointer: Mapping[str, Any]) -> None:
+        wanted, stamp = pointer["release_id"], str(pointer.get("promoted_at", ""))
+        refused = wanted != self.current.release_id and self._refusals.knows(wanted, stamp)
+        behind = wanted if refused else None
+        if behind != self._behind:
+            self._behind = behind
+            self._tell()
+
     def _follow_candidate(self, pointer: Mapping[str, Any]) -> None:
         wanted = pointer["candidate"]
         if wanted is None:
@@ -238,7 +262,7 @@ class Manager:
             if self.places.share != wanted["share"]:
                 self._swap(replace(self.places, share=wanted["share"]), "tried")
             return
-        if self._refusals.hold(release_id, since, RETRY_S):
+        if self._refusals.hold(release_id, since):
             return
         loaded = self._bring(release_id, since)
         if loaded is None or self._moved(pointer):
@@ -268,14 +292,17 @@ class Manager:
             log.exception(
                 "release %s isn't served; %s goes on", release_id, self.current.release_id
             )
-            self._refusals.add(release_id, stamp, str(error) or type(error).__name__)
-            self._meter.add("tesserec_release_changes_total", outcome="refused")
+            self._refuse(release_id, stamp, str(error) or type(error).__name__)
             return None
         finally:
             self._loading = None
             self._tell()
         self._refusals.settle(release_id)
         return loaded
+
+    def _refuse(self, release_id: str, stamp: str, reason: str) -> None:
+        self._refusals.add(release_id, stamp, reason)
+        self._meter.add("tesserec_release_changes_total", outcome="refused")
 
     def _moved(self, pointer: Mapping[str, Any]) -> bool:
         """Whether the pointer says something else since it was read; then look again first."""
@@ -330,9 +357,11 @@ class Manager:
             self._meter.set("tesserec_release", 0, release_id=release_id, role=role)
         for release_id, role in roles.items():
             self._meter.set("tesserec_release", 1, release_id=release_id, role=role)
+        self._meter.set("tesserec_fallback", float(self._behind is not None))
         self._roles, self._told_at = roles, time.monotonic()
         if self._threads and not self.pinned:
-            told = places.told() | {"loading": self._loading, "refused": self._refusals.rows()}
+            told = places.told() | {"instead_of": self._behind, "loading": self._loading}
+            told["refused"] = self._refusals.rows()
             try:
                 write_status(self.workdir, told)
             except OSError:  # a full disk is no reason not to serve

@@ -79,6 +79,9 @@ METRICS = {
         "1 for each release in memory, by its role; 0 for a former one",
         {"release_id": (), "role": ()},
     ),
+    "tesserec_fallback": Metric(
+        "gauge", "1 while another release than the promoted one answers, as that one is no good"
+    ),
     "tesserec_release_changes_total": Metric(
         "counter",
         "Changes of releases",

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from tesserec.release.pointer import now
 
 REMEMBERED = 5
+# A release that failed is tried again after so long, then after twice as long each time: loading
+# one takes time and memory from the requests.
+RETRY_S, LONGEST_S = 30.0, 600.0
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,11 @@ class Refusal:
     final: bool
     at: str
     clock: float  # monotonic
+    times: int  # that it failed
+
+    @property
+    def retry_s(self) -> float:
+        return min(RETRY_S * 2 ** (self.times - 1), LONGEST_S)
 
 
 class Refusals:
@@ -29,17 +37,22 @@ class Refusals:
         self._known: list[Refusal] = []
 
     def add(self, release_id: str, stamp: str, reason: str, *, final: bool = False) -> None:
-        self._known = [r for r in self._known if (r.release_id, r.stamp) != (release_id, stamp)]
-        refusal = Refusal(release_id, stamp, reason, final, now(), time.monotonic())
-        self._known = [*self._known, refusal][-REMEMBERED:]
+        same = [r for r in self._known if (r.release_id, r.stamp) == (release_id, stamp)]
+        times = 1 + max((r.times for r in same), default=0)
+        refusal = Refusal(release_id, stamp, reason, final, now(), time.monotonic(), times)
+        others = [r for r in self._known if r not in same]
+        self._known = [*others, refusal][-REMEMBERED:]
 
-    def hold(self, release_id: str, stamp: str, retry_s: float) -> bool:
+    def hold(self, release_id: str, stamp: str) -> bool:
         """Whether it is not to be tried (again) now."""
         return any(
-            r.final or time.monotonic() - r.clock < retry_s
+            r.final or time.monotonic() - r.clock < r.retry_s
             for r in self._known
             if (r.release_id, r.stamp) == (release_id, stamp)
         )
+
+    def knows(self, release_id: str, stamp: str) -> bool:
+        return any((r.release_id, r.stamp) == (release_id, stamp) for r in self._known)
 
     def settle(self, release_id: str) -> None:
         """It is good after all."""

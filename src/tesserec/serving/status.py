@@ -27,8 +27,9 @@ def write_status(workdir: Path, status: Mapping[str, Any]) -> None:
 def server_status(workdir: Path) -> dict[str, Any] | None:
     """What the running server holds; None without one.
 
-    `{pid, server, at, serving, second, loading, refused}`: `second` is null or `{release_id, role,
-    share, since, figures}`, `refused` a list of `{release_id, reason, at}`.
+    `{pid, server, at, serving, instead_of, second, loading, refused}`: `instead_of` is the promoted
+    release if it is no good, `second` null or `{release_id, role, share, since, figures}`,
+    `refused` a list of `{release_id, reason, at}`.
     """
     try:
         running = server_file.read_server_file(workdir)

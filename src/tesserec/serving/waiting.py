@@ -23,6 +23,7 @@ from tesserec.config import LimitSettings
 from tesserec.errors import Overloaded, ServingError
 from tesserec.serving.meter import Meter
 from tesserec.serving.quiet import Quiet
+from tesserec.serving.wire import TRY_LATER
 
 log = logging.getLogger(__name__)
 complain = Quiet(log).error
@@ -61,7 +62,7 @@ class WaitingRoom:
         self._queue: deque[Waiting] = deque()
         self._change = threading.Condition()
         self._closed = False
-        self._full = Overloaded(f"{limits.queue} requests wait; try again later")
+        self._full = Overloaded(f"{limits.queue} requests wait; {TRY_LATER}")
         self._thread = threading.Thread(target=self._work, name="answers", daemon=True)
         self._thread.start()
 
@@ -93,7 +94,7 @@ class WaitingRoom:
                 self._queue.append(one)
                 self._change.notify()
         if closed:
-            self._refuse(reply, "full", "the server is stopping; try again later")
+            self._refuse(reply, "full", f"the server is stopping; {TRY_LATER}")
 
     def close(self) -> None:
         """Refuse what waits and end the thread; the batch in work is answered."""
@@ -103,7 +104,7 @@ class WaitingRoom:
             self._queue.clear()
             self._change.notify()
         for one in rest:
-            self._refuse(one.reply, "full", "the server is stopping; try again later")
+            self._refuse(one.reply, "full", f"the server is stopping; {TRY_LATER}")
         self._thread.join(CLOSE_S)
 
     def _work(self) -> None:
@@ -152,7 +153,7 @@ class WaitingRoom:
         """Whether the request is worth an answer; if not, it has got its refusal."""
         if now > one.until:
             waited = 1000 * (now - one.arrived)
-            self._refuse(one.reply, "late", f"waited {waited:.0f} ms in the queue; try again later")
+            self._refuse(one.reply, "late", f"waited {waited:.0f} ms in the queue; {TRY_LATER}")
             return False
         # asking costs a call to the server: not worth it for one that hardly waited
         if now - one.arrived > GONE_S and one.gone():

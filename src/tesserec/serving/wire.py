@@ -15,6 +15,7 @@ from tesserec.serving.request import LIMITS, Request, Response, make_request
 INPUTS = ("user_id", "history", "k", "rules")
 MAX_ID_BYTES = 1024
 MAX_RULES_BYTES = 2 << 20
+TRY_LATER = "try again later"  # so end the messages of a server that has too much to do
 OUTPUTS = ("item_id", "score", "release_id", "source", "reason", "explain")
 
 

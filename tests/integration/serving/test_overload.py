@@ -64,7 +64,7 @@ def test_overload_is_refused_and_over_when_it_ends(
     ) as server:
         knee = load("load.py", server.grpc, MODEL, 16, 3)["per_second"]
         phases = (f"{5 * knee}:5", f"{knee / 4}:5")
-        over, after = load("open_loop.py", server.grpc, MODEL, 1.0, *phases)
+        over, after = load("open_loop.py", server.grpc, MODEL, 1.0, 0, *phases)
         server.check()
     assert set(over["codes"]) <= {"OK", "UNAVAILABLE", "DEADLINE_EXCEEDED"}, over
     assert over["codes"]["UNAVAILABLE"] > 100, over

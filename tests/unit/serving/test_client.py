@@ -22,6 +22,7 @@ from tesserec.serving import connection
 from tesserec.serving.client import AsyncRecommender, Recommender
 from tesserec.serving.connection import TLS, Attempts, arguments
 from tesserec.serving.exchange import Answer, failure, inputs_of, may_try_again
+from tesserec.serving.wire import TRY_LATER
 
 PB: Any = service_pb2
 Code = grpc.StatusCode
@@ -52,6 +53,7 @@ class Server(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def __init__(self) -> None:
         self.codes: list[grpc.StatusCode] = []
+        self.told = "as told"
         self.delay_s = 0.0
         self.answer = reply
         self.seen: list[tuple[float, Any, float]] = []  # when, the request, its time left
@@ -63,7 +65,7 @@ class Server(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.peers.add(context.peer())
         context.add_callback(self.cancelled.set)
         if self.codes:
-            context.abort(self.codes.pop(0), "as told")
+            context.abort(self.codes.pop(0), self.told)
         time.sleep(self.delay_s)
         (user,) = [
             raw[4:].decode()
@@ -115,8 +117,9 @@ def test_the_request_and_the_typed_answer(server: Server, ask: Call) -> None:
     raws = dict(zip(names, request.raw_input_contents, strict=True))
     assert raws["history"] == text("I1") and raws["k"] == b"\x07\0\0\0"
     assert json.loads(raws["rules"][4:]) == {"seed": 1}
-    # both sides know when it is too late; gRPC rounds the deadline that it sends up to three digits
-    assert 4 < left < 5.02 and 4e6 < request.parameters["timeout"].int64_param <= 5e6
+    # Both sides know when it is too late, the server first; gRPC rounds the deadline that it sends
+    # up to three digits.
+    assert 4 < left < 5.02 and 4e6 < request.parameters["timeout"].int64_param <= 4.5e6
 
 
 @pytest.mark.parametrize(
@@ -167,6 +170,27 @@ def test_a_slow_answer_is_not_waited_for(server: Server, ask: Call) -> None:
         ask({"timeout_s": 0.2}, user_id="U1")
     assert server.cancelled.wait(0.6)  # the server is told, before it would have been done
     assert time.monotonic() - began < 0.95 and len(server.seen) == 1
+
+
+def test_an_overloaded_server_is_spared(server: Any) -> None:
+    server.told, server.codes = TRY_LATER, [Code.UNAVAILABLE] * 300
+    with Recommender(server.url, retries=0) as client:
+        errors = []
+        for _ in range(100):
+            with pytest.raises(ServingError) as caught:
+                client.recommend(user_id="U1")
+            errors.append(str(caught.value))
+    spared = [e for e in errors if "was not sent" in e]
+    assert len(spared) + len(server.seen) == 100 and len(server.seen) < 60, len(server.seen)
+
+
+def test_a_server_that_is_gone_is_asked_each_time(server: Any) -> None:
+    server.codes = [Code.UNAVAILABLE] * 100  # without the words of a full queue
+    with Recommender(server.url, retries=0) as client:
+        for _ in range(100):
+            with pytest.raises(ServingError, match="as told"):
+                client.recommend(user_id="U1")
+    assert len(server.seen) == 100
 
 
 def test_pauses_are_drawn_and_end_before_the_deadline() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import logging
 import os
 import subprocess
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,9 +20,12 @@ import pytest
 from tesserec.errors import ArtifactError, ServingError, UsageError
 from tesserec.release import promote, release_folder
 from tesserec.serving import manager as manager_module
+from tesserec.serving import refusals
 from tesserec.serving.handler import Handler
 from tesserec.serving.manager import Manager
+from tesserec.serving.meter import MemoryMeter
 from tesserec.serving.request import Response, make_request
+from tesserec.serving.status import status_file
 from tests.fakes.release import SCHEMA_HASH, FakeReader, tiny_release
 
 
@@ -42,6 +47,63 @@ def test_wrong_bytes_are_never_loaded(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     with pytest.raises(ArtifactError, match=r"model\.safetensors has other bytes"):
         opened(tmp_path)
+
+
+def damage(workdir: Path, release: str) -> Callable[[], None]:
+    """Returns what repairs it."""
+    path = release_folder(workdir, release) / "models" / "rpg" / "model.safetensors"
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    return lambda: (path.write_bytes(good), None)[1]
+
+
+def test_a_damaged_promoted_release_is_not_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second, third = (tiny_release(tmp_path, seed=seed) for seed in (1, 2, 3))
+    never = tiny_release(tmp_path, seed=4)  # not promoted: perhaps for a reason
+    for release in (first, second, third):
+        promote(tmp_path, release)
+    damage(tmp_path, second)
+    repair = damage(tmp_path, third)
+    meter = MemoryMeter()
+    manager = Manager(tmp_path, reader=lambda _: FakeReader(), meter=meter)
+    assert manager.current.release_id == first
+    assert f"RELEASE {third} IS PROMOTED AND NO GOOD; {first} ANSWERS INSTEAD" in caplog.text
+    assert meter.values["tesserec_fallback",] == 1
+    assert meter.values["tesserec_release_changes_total", "refused"] == 1
+    manager.watch()
+    status = json.loads(status_file(tmp_path).read_text())
+    assert status["serving"] == first and status["instead_of"] == third
+    assert "has other bytes" in status["refused"][0]["reason"]
+    manager.close()
+    repair()
+    assert not manager.refresh_release(), "it is not tried again at once"
+    monkeypatch.setattr(refusals, "RETRY_S", 0.0)
+    assert manager.refresh_release() and manager.current.release_id == third
+    assert meter.values["tesserec_fallback",] == 0
+    damage(tmp_path, third)
+    damage(tmp_path, first)
+    with pytest.raises(ServingError) as caught:
+        opened(tmp_path)
+    assert all(f"{one}: release {one} is damaged" in str(caught.value) for one in (second, third))
+    assert never not in str(caught.value)
+    with pytest.raises(ArtifactError, match="has other bytes"):
+        opened(tmp_path, third)  # a rehearsal means this one
+
+
+def test_pauses_before_the_next_try_grow_until_the_pointer_moves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(refusals.time, "monotonic", lambda: clock.now)
+    known = refusals.Refusals()
+    for pause in (30, 60, 120, 240, 480, 600, 600):
+        known.add("r1", "then", "damaged")
+        clock.now += pause - 1
+        assert known.hold("r1", "then") and not known.hold("r1", "anew")
+        clock.now += 2
+        assert not known.hold("r1", "then")
 
 
 def test_another_schema_is_refused(tmp_path: Path) -> None:
@@ -78,7 +140,7 @@ def test_a_bad_release_leaves_the_old_one_serving(
     assert manager.current.release_id == first
     codes.write_bytes(good)
     assert not manager.refresh_release(), "it is not tried again at once"
-    monkeypatch.setattr(manager_module, "RETRY_S", 0.0)
+    monkeypatch.setattr(refusals, "RETRY_S", 0.0)
     assert manager.refresh_release()
     assert manager.current.release_id == second
 
