@@ -259,5 +259,6 @@ class RunConfig:
             self.encoder.pca_dim % self.tokenizer.digits == 0 or self.tokenizer.name != "opq",
             "encoder.pca_dim",
             self.encoder.pca_dim,
-            f"use a multiple of tokenizer.digits ({self.tokenizer.digits}) or tokenizer.name=rqkmeans",
+            f"use a multiple of tokenizer.digits ({self.tokenizer.digits}), or tokenizer.name="
+            "rqkmeans",
         )

@@ -89,4 +89,4 @@ def make_reference(
     if len(vectors) < LEAST or not hasattr(tokenizer, "decode"):
         return None
     codes = tokenizer.encode(vectors)
-    return Reference(tokenizer, codes, tokenizer.errors(vectors, codes))
+    return Reference(tokenizer, list(item_ids), codes, tokenizer.errors(vectors, codes))

@@ -1,0 +1,41 @@
+"""`<workdir>/retokenization/history.jsonl`: what each run found and did, one line a run."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def history_file(workdir: Path) -> Path:
+    return workdir / "retokenization" / "history.jsonl"
+
+
+def remember(workdir: Path, line: Mapping[str, Any]) -> None:
+    """Append one line, flushed to the disk; one that is there already is not written twice."""
+    known = read_history(workdir)
+    if known and known[-1] == line:
+        return
+    path = history_file(workdir)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torn = path.is_file() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
+    with path.open("a") as handle:
+        handle.write(("\n" if torn else "") + json.dumps(line) + "\n")
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def read_history(workdir: Path) -> list[dict[str, Any]]:
+    """All lines, oldest first; a line that a crash tore is passed over."""
+    path = history_file(workdir)
+    if not path.is_file():
+        return []
+    found = []
+    for text in path.read_text().splitlines():
+        try:
+            found.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return found
