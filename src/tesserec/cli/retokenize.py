@@ -106,7 +106,7 @@ def _encode(workdir: Path, options: argparse.Namespace, out: Output) -> int:
     found = clock("survey", lambda: survey.run(workdir, config, items=items), _surveyed)
     made = clock("extend", lambda: extend.run(workdir, config, found), _extended)
     handed = clock("hand over", lambda: hand_over.run(workdir, config, made), _handed)
-    extension, handover = made.read_json("extension.json"), handed.read_json("handover.json")
+    extension, handover = made.read_json("change.json"), handed.read_json("handover.json")
     for note in extension["notes"]:
         out.note(f"  note: {note}")
     result = {
@@ -143,7 +143,7 @@ def _surveyed(artifact: Artifact) -> str:
 
 
 def _extended(artifact: Artifact) -> str:
-    told = artifact.read_json("extension.json")
+    told = artifact.read_json("change.json")
     counts = [
         f"{told['counts'][key]:,} {text}" for key, text in LINES.items() if told["counts"][key]
     ]

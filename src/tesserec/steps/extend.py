@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def run(workdir: Path, config: RunConfig, survey: Artifact) -> Artifact:
-    """The artefact `extension`: `extension.json` {release_id (null: nothing to do), parent, counts,
+    """The artefact `extension`: `change.json` {release_id (null: nothing to do), parent, counts,
     ...} and, of the new items, `errors.npy`; the release lies in `<workdir>/releases/<id>`.
 
     Raises:
@@ -45,12 +45,12 @@ def run(workdir: Path, config: RunConfig, survey: Artifact) -> Artifact:
         found = {"release_id": release_id, "parent": parent, "cadence": "encode"}
         found |= {"counts": intake.counts, "notes": intake.notes}
         np.save(folder / "errors.npy", intake.errors, allow_pickle=False)
-        write_atomic(folder / "extension.json", json.dumps(found, indent=1))
+        write_atomic(folder / "change.json", json.dumps(found, indent=1))
 
     artifact, reused = build(
         workdir, "extension", params={}, parents=[survey], version=VERSION, make=make
     )
-    release_id = artifact.read_json("extension.json")["release_id"]
+    release_id = artifact.read_json("change.json")["release_id"]
     if reused and release_id and verify(workdir / "releases" / release_id):  # pruned or damaged
         _extended(workdir, stock, survey)
     return artifact

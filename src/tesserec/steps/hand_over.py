@@ -28,7 +28,7 @@ def run(workdir: Path, config: RunConfig, extension: Artifact) -> Artifact:
         GateFailed: the rehearsal found a difference, or the server refused the release.
     """
     del config  # every step takes it
-    told = extension.read_json("extension.json")
+    told = extension.read_json("change.json")
 
     def make(folder: Path) -> None:
         write_atomic(folder / "handover.json", json.dumps(_hand_over(workdir, told), indent=1))
