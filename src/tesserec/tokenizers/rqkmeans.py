@@ -18,6 +18,7 @@ from tesserec.artifacts import write_atomic
 from tesserec.encoders.rowwise import nearest, squared_norms, two_nearest
 from tesserec.errors import ArtifactError, DataError
 from tesserec.tokenizers.lloyd import lloyd, margin, plus_plus
+from tesserec.tokenizers.nodes import Nodes
 from tesserec.tokenizers.one_thread import MAX_TRAIN, one_thread
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class RQKMeans:
         self.codebook_size = codebook_size  # the model's vocabulary a digit, even if C is smaller
         self.iterations = iterations  # of k-means; 0 keeps the start
         self.centres = np.zeros((digits, 0, 0), dtype=np.float32)
+        self.nodes: Nodes | None = None  # names other than the rows of the centres
 
     @property
     def dim(self) -> int:
@@ -72,13 +74,21 @@ class RQKMeans:
         for j, residual in self._levels(vectors):
             codes[:, j] = nearest(residual, self.centres[j])
             residual -= self.centres[j][codes[:, j]]
-        return codes
+        return self.named(codes)
+
+    def named(self, rows: np.ndarray) -> np.ndarray:
+        """Codes [N, m] of rows [N, m] of the centres."""
+        return rows if self.nodes is None else self.nodes.named(rows)
+
+    def rows_of(self, codes: np.ndarray) -> np.ndarray:
+        """The rows [N, m] of the centres that codes [N, m] are names of."""
+        return codes if self.nodes is None else self.nodes.plain(codes)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         """float32 [N, D]: the vector that the codes [N, m] stand for."""
-        total = np.zeros((len(codes), self.dim), dtype=np.float32)
+        total, rows = np.zeros((len(codes), self.dim), dtype=np.float32), self.rows_of(codes)
         for j in range(self.digits):
-            total += self.centres[j][codes[:, j]]
+            total += self.centres[j][rows[:, j]]
         return total
 
     def relearned(
@@ -100,16 +110,16 @@ class RQKMeans:
         return self.relearned(vectors, lambda x, centres: lloyd(x, centres, passes))
 
     def with_centres(self, centres: np.ndarray) -> RQKMeans:
-        """A tokenizer of the same settings with other centres [m, C, D]."""
+        """A tokenizer of the same settings and names with other centres [m, C, D]."""
         other = RQKMeans(self.digits, self.codebook_size, self.iterations)
-        other.centres = centres.astype(np.float32)
+        other.centres, other.nodes = centres.astype(np.float32), self.nodes
         return other
 
     def errors(self, vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """float32 [N]: squared distance of vectors [N, D] to what codes [N, m] stand for."""
-        left = vectors.astype(np.float32)
+        left, rows = vectors.astype(np.float32), self.rows_of(codes)
         for j, residual in self._levels(vectors):
-            residual -= self.centres[j][codes[:, j]]
+            residual -= self.centres[j][rows[:, j]]
             left = residual
         return squared_norms(left)
 
@@ -118,10 +128,10 @@ class RQKMeans:
 
         0: a change of the last bit may exchange the code. 1: on its centre, or no other centre.
         """
-        codes, out = self.encode(vectors), np.empty((len(vectors), self.digits), dtype=np.float32)
+        out = np.empty((len(vectors), self.digits), dtype=np.float32)
         for j, residual in self._levels(vectors):
             out[:, j] = margin(two_nearest(residual, self.centres[j]))
-            residual -= self.centres[j][codes[:, j]]
+            residual -= self.centres[j][nearest(residual, self.centres[j])]
         return out
 
     @property
@@ -129,11 +139,13 @@ class RQKMeans:
         return np.uint8 if self.codebook_size <= 256 else np.uint16
 
     def save(self, folder: Path) -> None:
-        """Write `rqkmeans.safetensors` (centres) and `tokenizer.json`."""
+        """Write `rqkmeans.safetensors` (centres), `tokenizer.json`, and names if it has its own."""
         from safetensors.numpy import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
         save_file({"centres": self.centres}, folder / "rqkmeans.safetensors")
+        if self.nodes is not None:
+            self.nodes.save(folder)
         info = {
             "name": self.name,
             "dim": self.dim,
@@ -156,6 +168,7 @@ class RQKMeans:
         info = json.loads((folder / "tokenizer.json").read_text())
         tokenizer = cls(int(info["digits"]), int(info["codebook_size"]), int(info["iterations"]))
         tokenizer.centres = load_file(folder / "rqkmeans.safetensors")["centres"]
+        tokenizer.nodes = Nodes.load(folder)
         expected = (tokenizer.digits, int(info["centres"]), int(info["dim"]))
         if tokenizer.centres.shape != expected:
             raise ArtifactError(
