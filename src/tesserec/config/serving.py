@@ -34,6 +34,7 @@ class LimitSettings:
     history: int = 1000  # items of a request's own history
     rule_entries: int = 10_000  # entries of allow, and of deny
     queue: int = 128  # requests waiting (a quarter of a second's); more are refused at once
+    queue_mib: int = 64  # what they and the batch in work hold; more are refused at once
     queue_ms: float = 1000.0  # one that waited so long is refused instead of answered
     batch: int = 64
     batch_delay_us: int = 0  # a request waits no longer for others to make a batch with
@@ -45,6 +46,7 @@ class LimitSettings:
         check(self.history >= 1, "limits.history", self.history, "use at least 1")
         check(self.rule_entries >= 1, "limits.rule_entries", self.rule_entries, "use at least 1")
         check(self.queue >= 1, "limits.queue", self.queue, "use at least 1")
+        check(self.queue_mib >= 1, "limits.queue_mib", self.queue_mib, "use at least 1 (MiB)")
         check(1 <= self.queue_ms <= 60_000, "limits.queue_ms", self.queue_ms, "use 1 to 60000 (ms)")
         check(1 <= self.batch <= 4096, "limits.batch", self.batch, "use 1 to 4096")
         check(

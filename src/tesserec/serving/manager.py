@@ -34,7 +34,7 @@ from tesserec.serving.meter import MemoryMeter, Meter
 from tesserec.serving.overlay import Overlay
 from tesserec.serving.places import FORMER, LOADING, SERVING, Places
 from tesserec.serving.refusals import Refusals
-from tesserec.serving.request import Request, Response
+from tesserec.serving.request import Request, Response, chars_of
 from tesserec.serving.shadow import Job, Shadow
 from tesserec.serving.status import write_status
 from tesserec.serving.trial import rehearse_loaded
@@ -135,7 +135,7 @@ class Manager:
         """
         loaded.tally.count(answers, seconds)
         self._recent.extend(
-            r for r in requests if isinstance(r, Request) and _chars(r) <= RECENT_CHARS
+            r for r in requests if isinstance(r, Request) and chars_of(r) <= RECENT_CHARS
         )
         judge, other = places.judge, places.second
         if judge is None or other is None:
@@ -366,12 +366,6 @@ class Manager:
                 write_status(self.workdir, told)
             except OSError:  # a full disk is no reason not to serve
                 log.exception("%s has no new status", self.workdir)
-
-
-def _chars(request: Request) -> int:
-    """Characters of what a request names."""
-    rules = request.rules
-    return sum(map(len, (*request.history, *(rules.allow or ()), *rules.deny)))
 
 
 def _free() -> None:

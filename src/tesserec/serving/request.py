@@ -54,6 +54,12 @@ class Response:
     model_failed: bool = False  # popular items, as the model could not answer a good request
 
 
+def chars_of(request: Request) -> int:
+    """Characters of what a request names."""
+    rules = request.rules
+    return sum(map(len, (*request.history, *(rules.allow or ()), *rules.deny)))
+
+
 def make_request(
     user_id: str = "",
     history: Sequence[str] = (),

@@ -9,16 +9,18 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from tesserec.serving.answering import answer
 from tesserec.serving.judge import Judge, failed
 from tesserec.serving.loaded import Loaded
 from tesserec.serving.meter import Meter
-from tesserec.serving.request import Request, Response
+from tesserec.serving.request import Request, Response, chars_of
 
 log = logging.getLogger(__name__)
 WAITING = 64  # batches; more are dropped, and counted
+WAITING_CHARS = 16_000_000  # that their requests name: one may have 2 MiB of rules
 DUTY = 0.2  # of one core at most: the interpreter is shared with the requests
 REST_S = 1.0  # at most after one batch
 CLEAR_S = 10.0  # for the batch in work, when releases are to go
@@ -35,12 +37,19 @@ class Job:
     judge: Judge
     counts: bool  # the other one's answers count in its tally: it is a shadow
 
+    @cached_property
+    def chars(self) -> int:
+        """Characters of what the requests name."""
+        return sum(map(chars_of, self.requests))
+
 
 class Shadow:
     """A thread that answers a second time and compares."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
+        self._chars = 0  # of the jobs that wait
+        self._lock = threading.Lock()  # held while it changes
         self._jobs: queue.Queue[Job | None] = queue.Queue(WAITING)
         self._thread: threading.Thread | None = None
         self._busy = threading.Lock()  # held while a job is in work
@@ -50,16 +59,18 @@ class Shadow:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
             self._thread.start()
-        try:
-            self._jobs.put_nowait(job)
-        except queue.Full:
-            self._meter.add("tesserec_shadow_total", len(job.requests), outcome="dropped")
+        with self._lock, suppress(queue.Full):
+            if not self._chars or self._chars + job.chars <= WAITING_CHARS:
+                self._jobs.put_nowait(job)
+                self._chars += job.chars
+                return
+        self._meter.add("tesserec_shadow_total", len(job.requests), outcome="dropped")
 
     def clear(self) -> None:
         """Forget what waits, and wait for what is in work: they hold on to releases."""
         with suppress(queue.Empty):
-            while self._jobs.get_nowait() is not None:
-                pass
+            while (job := self._jobs.get_nowait()) is not None:
+                self._took(job)
             self._jobs.put_nowait(None)
         if self._busy.acquire(timeout=CLEAR_S):
             self._busy.release()
@@ -70,8 +81,13 @@ class Shadow:
             self._jobs.put(None)
             self._thread.join(timeout=5)
 
+    def _took(self, job: Job) -> None:
+        with self._lock:
+            self._chars -= job.chars
+
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
+            self._took(job)
             began = time.perf_counter()
             with self._busy:
                 try:

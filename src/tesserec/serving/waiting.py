@@ -2,9 +2,9 @@
 
 Triton's own queue can be bounded too, but its batcher then misses wake-ups: now and then a request
 waits half a second for nothing (docs/decisions.md). So its batcher hands over at once, and the
-waiting is done here: beyond `limits.queue` a request is refused at once, after `limits.queue_ms`
-(or the time that its client gave, if less) it is refused instead of answered, and one whose client
-is gone costs nothing.
+waiting is done here: beyond `limits.queue` requests or `limits.queue_mib` of them one is refused at
+once, after `limits.queue_ms` (or the time that its client gave, if less) it is refused instead of
+answered, and one whose client is gone costs nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tesserec.config import LimitSettings
 from tesserec.errors import Overloaded, ServingError
 from tesserec.serving.meter import Meter
 from tesserec.serving.quiet import Quiet
-from tesserec.serving.wire import TRY_LATER
+from tesserec.serving.wire import TRY_LATER, bytes_of
 
 log = logging.getLogger(__name__)
 complain = Quiet(log).error
@@ -37,6 +37,7 @@ class Waiting:
     """One request in the queue; times are seconds of the monotonic clock."""
 
     tensors: Tensors
+    size: int  # bytes of the tensors
     reply: Callable[[Any], None]  # takes output tensors or an error; called once
     gone: Callable[[], bool]  # whether its client no longer waits
     arrived: float
@@ -60,6 +61,7 @@ class WaitingRoom:
     ) -> None:
         self._answer, self._limits, self._meter = answer, limits, meter
         self._queue: deque[Waiting] = deque()
+        self._held = 0  # bytes of all that waits and is in work
         self._change = threading.Condition()
         self._closed = False
         self._full = Overloaded(f"{limits.queue} requests wait; {TRY_LATER}")
@@ -87,14 +89,25 @@ class WaitingRoom:
         now = time.monotonic()
         wait_s = self._limits.queue_ms / 1000
         until = now + (min(timeout_s, wait_s) if timeout_s > 0 else wait_s)
-        one = Waiting(read(), reply, gone, now, until)
+        tensors = read()
+        one = Waiting(tensors, bytes_of(tensors), reply, gone, now, until)
         with self._change:
-            closed = self._closed
-            if not closed:
+            problem = self._problem(one)
+            if not problem:
                 self._queue.append(one)
+                self._held += one.size
                 self._change.notify()
-        if closed:
-            self._refuse(reply, "full", f"the server is stopping; {TRY_LATER}")
+        if problem:
+            self._refuse(reply, "full", f"{problem}; {TRY_LATER}")
+
+    def _problem(self, one: Waiting) -> str:
+        """Why a request that was read isn't taken; one alone always is, however large."""
+        most = self._limits.queue_mib
+        if self._closed:
+            return "the server is stopping"
+        if self._held and self._held + one.size > most << 20:
+            return f"the requests that wait hold {most} MiB"
+        return ""
 
     def close(self) -> None:
         """Refuse what waits and end the thread; the batch in work is answered."""
@@ -120,6 +133,8 @@ class WaitingRoom:
                     _reply(one.reply, answer)
             except Exception:  # without this thread every request would wait in vain
                 log.exception("requests of a batch of %d may have got no answer", len(batch))
+            with self._change:
+                self._held -= sum(one.size for one in batch)
 
     def _answers(self, live: Sequence[Waiting]) -> Sequence[Any]:
         """One answer or error for each, whatever happens."""

@@ -15,6 +15,8 @@ from tesserec.serving.request import LIMITS, Request, Response, make_request
 INPUTS = ("user_id", "history", "k", "rules")
 MAX_ID_BYTES = 1024
 MAX_RULES_BYTES = 2 << 20
+TEXT_BYTES = 41  # of a text besides its own bytes: the object and the pointer to it
+COUNTED = 10_000  # texts of a tensor whose lengths are added up
 TRY_LATER = "try again later"  # so end the messages of a server that has too much to do
 OUTPUTS = ("item_id", "score", "release_id", "source", "reason", "explain")
 
@@ -56,6 +58,21 @@ def request_of(
         return RequestError(f"input {error} is missing, or its bytes aren't what its type says")
     except (ValueError, TypeError, IndexError) as error:
         return RequestError(f"malformed request: {type(error).__name__}: {error}")
+
+
+def bytes_of(tensors: Mapping[str, np.ndarray]) -> int:
+    """What a request's tensors hold, about; one that was not decoded (`long_texts`) counts as the
+    longest rules."""
+    total = 0
+    for array in tensors.values():
+        if array.dtype != np.object_:
+            total += array.nbytes
+        elif array.size and array.flat[0] is None:
+            total += MAX_RULES_BYTES
+        else:
+            texts = sum(map(len, array.flat)) if array.size <= COUNTED else MAX_RULES_BYTES
+            total += texts + array.size * TEXT_BYTES
+    return total
 
 
 def tensors_of(response: Response) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -462,7 +463,7 @@ def test_what_is_in_work_lets_go_of_its_releases_first(monkeypatch: pytest.Monke
         go_on.wait(20)
 
     monkeypatch.setattr(Shadow, "_compare", compare)
-    shadow, job = Shadow(MemoryMeter()), cast(Any, object())
+    shadow, job = Shadow(MemoryMeter()), cast(Any, SimpleNamespace(chars=0))
     shadow.offer(job)
     assert begun.wait(20)
     shadow.offer(job)
@@ -591,3 +592,39 @@ def _of_nan(workdir: Path, release: str) -> str:
     write_manifest(folder, fields)
     folder.rename(folder.with_name(new))
     return new
+
+
+def test_what_waits_for_a_second_answer_is_bounded_by_its_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entered, go, compared = threading.Event(), threading.Event(), []
+
+    def compare(_: Shadow, job: Any) -> None:
+        entered.set()
+        assert go.wait(20)
+        compared.append(job.name)
+
+    monkeypatch.setattr(Shadow, "_compare", compare)
+    monkeypatch.setattr("tesserec.serving.shadow.REST_S", 0.0)
+    monkeypatch.setattr("tesserec.serving.shadow.WAITING_CHARS", 1000)
+    meter = MemoryMeter()
+    shadow = Shadow(meter)
+
+    def offer(name: str, chars: int) -> None:
+        shadow.offer(cast(Any, SimpleNamespace(name=name, chars=chars, requests=[0] * 3)))
+
+    offer("in work", 5000)  # one alone always fits
+    assert entered.wait(20)
+    offer("first", 600)
+    offer("too long", 600)
+    offer("second", 300)
+    assert meter.values["tesserec_shadow_total", "dropped"] == 3
+    go.set()
+    deadline = time.monotonic() + 20
+    while len(compared) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    offer("long again", 900)
+    while len(compared) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    shadow.close()
+    assert compared == ["in work", "first", "second", "long again"]

@@ -13,8 +13,10 @@ import pytest
 
 from tesserec.config import LimitSettings
 from tesserec.errors import Overloaded, ServingError
+from tesserec.serving.long_texts import TooLong
 from tesserec.serving.meter import MemoryMeter
 from tesserec.serving.waiting import WaitingRoom
+from tesserec.serving.wire import COUNTED, MAX_RULES_BYTES, TEXT_BYTES, bytes_of
 
 Answer = Callable[[Sequence[Any]], Sequence[Any]]
 
@@ -94,6 +96,45 @@ def test_a_full_queue_refuses_at_once(made: Any) -> None:
     for _ in range(2):
         gate.go.release()
     assert [asked.get()[0] for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_queue_that_holds_too_many_bytes_refuses_at_once(made: Any) -> None:
+    gate = Gate()
+    asked, meter = made(gate, queue_mib=1)
+    back: queue.Queue[tuple[str, Any]] = queue.Queue()
+
+    def send(name: str, size: int) -> None:
+        history = np.array([[b"x" * size]], np.object_)
+        tensors = {"k": np.array([7]), "history": history}
+        asked.room.take_in(lambda: tensors, lambda a: back.put((name, a)), lambda: False)
+
+    send("alone, however large", 3 << 20)
+    assert gate.entered.acquire(timeout=20)
+    send("beside it", 10)
+    name, refusal = back.get(timeout=20)
+    assert name == "beside it" and isinstance(refusal, Overloaded)
+    assert "hold 1 MiB; try again later" in str(refusal)
+    assert meter.values["tesserec_rejects_total", "full"] == 1
+    gate.go.release()
+    assert back.get(timeout=20) == ("alone, however large", -7)
+    time.sleep(0.1)  # it is counted out after its answer is sent
+    for n in range(3):
+        send(f"small {n}", 300 << 10)
+    send("too much", 300 << 10)
+    assert back.get(timeout=20)[0] == "too much"
+    for _ in range(3):
+        gate.go.release()
+    assert {back.get(timeout=20)[0] for _ in range(3)} == {f"small {n}" for n in range(3)}
+
+
+def test_the_bytes_of_tensors() -> None:
+    texts = np.array([[b"abc", b"d"]], np.object_)
+    assert bytes_of({"k": np.zeros((1, 1), np.int32), "history": texts}) == 4 + 4 + 2 * TEXT_BYTES
+    undecoded = TooLong().reshape((1, 10**6))
+    assert bytes_of({"history": undecoded}) == MAX_RULES_BYTES
+    assert bytes_of({"history": np.empty((1, 0), np.object_)}) == 0
+    many = np.full((1, COUNTED + 1), b"", np.object_)
+    assert bytes_of({"history": many}) > MAX_RULES_BYTES
 
 
 def test_late_and_gone_requests_cost_no_answer(made: Any) -> None:
