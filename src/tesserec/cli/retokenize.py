@@ -12,15 +12,18 @@ from tesserec.artifacts import Artifact
 from tesserec.cli.main import common
 from tesserec.cli.output import Output
 from tesserec.config import RunConfig, change_config, load_config
+from tesserec.errors import GateFailed
 from tesserec.locks import exclusive
 
 EXAMPLES = """examples:
   tesserec retokenize encode                           new and edited items of the configured data
   tesserec retokenize encode --items new.parquet       of one file alone
   tesserec retokenize encode data.path=/data/today     of data that lie elsewhere now
+  tesserec retokenize maintain                         then codes within the budget, and the model
 """
 ACTIONS = {
     "encode": "give new and edited items their IDs, promote them into the running server",
+    "maintain": "encode, move codes that no longer fit within a budget, tune the model",
 }
 LINES = {
     "new_items": "new",
@@ -78,9 +81,13 @@ class _Clock:
         began = time.monotonic()
         with self._out.errors.status(name) if self._out.errors.is_terminal else _nothing():
             made = work()
-        self.seconds[name] = round(time.monotonic() - began, 2)
-        self._out.note(f"  {name:<10} {self.seconds[name]:6.1f} s  {told(made)}")
+        seconds = self.seconds.get(name, 0.0) + time.monotonic() - began
+        self.seconds[name] = round(seconds, 2)
+        self._out.note(f"  {name:<13} {self.seconds[name]:6.1f} s  {told(made)}")
         return made
+
+    def note(self, text: str) -> None:
+        self._out.note(f"  note: {text}")
 
 
 def _nothing() -> Any:
@@ -98,40 +105,114 @@ def _configuration(workdir: Path, options: argparse.Namespace) -> RunConfig:
 
 
 def _encode(workdir: Path, options: argparse.Namespace, out: Output) -> int:
-    from tesserec.steps import extend, hand_over, survey
+    config = _configuration(workdir, options)
+    clock = _Clock(out)
+    found, change, handover = _encoded(workdir, config, clock, options.items)
+    result = _result(change, handover, clock) | {
+        "counts": change["counts"],
+        "refused": found.read_json("summary.json")["refused"],
+        "churn": {"items": 0.0, "impressions": 0.0, "digits": 0.0},
+    }
+    out.result(result)
+    if not change["release_id"]:
+        out.line(f"nothing to do: release {change['parent']} knows all items of the data")
+        return 0
+    out.line(
+        f"release {result['release_id']} is promoted: {result['new_items']:,} new items, "
+        f"{result['reachable']:,} of them reachable, no code changed; {_where(handover, clock)}"
+    )
+    return 0
+
+
+def _maintain(workdir: Path, options: argparse.Namespace, out: Output) -> int:
+    from tesserec.steps import maintain
 
     config = _configuration(workdir, options)
     clock = _Clock(out)
-    items = str(options.items.resolve()) if options.items else ""
-    found = clock("survey", lambda: survey.run(workdir, config, items=items), _surveyed)
-    made = clock("extend", lambda: extend.run(workdir, config, found), _extended)
-    handed = clock("hand over", lambda: hand_over.run(workdir, config, made), _handed)
-    extension, handover = made.read_json("change.json"), handed.read_json("handover.json")
-    for note in extension["notes"]:
-        out.note(f"  note: {note}")
-    result = {
-        "release_id": extension["release_id"] or extension["parent"],
-        "parent": extension["parent"],
-        "cadence": "encode",
-        "new_items": extension["counts"]["new_items"],
-        "reachable": handover.get("reachable", 0),
-        "served": handover["served"],
-        "counts": extension["counts"],
-        "refused": found.read_json("summary.json")["refused"],
-        "churn": {"items": 0.0, "impressions": 0.0, "digits": 0.0},
-        "seconds": {**clock.seconds, "total": round(sum(clock.seconds.values()), 2)},
+    _, encoded, _ = _encoded(workdir, config, clock, None)
+    features = _features(workdir, config, clock)
+    made = clock("maintain", lambda: maintain.run(workdir, config, features), _maintained)
+    change, handover = _judged(workdir, config, clock, made, features)
+    result = _result(change, handover, clock) | {
+        "new_items": encoded["counts"]["new_items"],
+        "counts": change["counts"],
+        "churn": {k: change["churn"][k] for k in ("items", "impressions", "digits")},
+        "tuning": change["tuning"],
     }
     out.result(result)
-    if not extension["release_id"]:
-        out.line(f"nothing to do: release {extension['parent']} knows all items of the data")
-        return 0
-    where = "the running server answers with it" if handover["served"] else "no server runs"
+    churn = result["churn"]
     out.line(
-        f"release {result['release_id']} is promoted: {result['new_items']:,} new items, "
-        f"{result['reachable']:,} of them reachable, no code changed; {where} "
-        f"({result['seconds']['total']:.0f} s)"
+        f"release {result['release_id']} is promoted: {change['counts']['moved']:,} items moved "
+        f"({churn['digits']:.2%} of digits, {churn['items']:.2%} of items), the model tuned on "
+        f"{change['tuning']['targets']:,} events; {_where(handover, clock)}"
     )
     return 0
+
+
+def _encoded(
+    workdir: Path, config: RunConfig, clock: _Clock, items: Path | None
+) -> tuple[Artifact, dict[str, Any], dict[str, Any]]:
+    """Survey, extend, judge, hand over: the survey, what was changed, and how it was promoted."""
+    from tesserec.steps import extend, survey
+
+    name = str(items.resolve()) if items else ""
+    found = clock("survey", lambda: survey.run(workdir, config, items=name), _surveyed)
+    made = clock("extend", lambda: extend.run(workdir, config, found), _extended)
+    return found, *_judged(workdir, config, clock, made, None)
+
+
+def _features(workdir: Path, config: RunConfig, clock: _Clock) -> Artifact:
+    """The events of the data and of the log, checked and in order."""
+    from tesserec.steps import features, gate_features, gate_raw, ingest
+
+    raw = clock("ingest", lambda: ingest.run(workdir, config), _name)
+    clock("gate_raw", lambda: gate_raw.run(workdir, config, raw), _name)
+    made = clock("features", lambda: features.run(workdir, config, raw), _name)
+    clock("gate_features", lambda: gate_features.run(workdir, config, made), _name)
+    return made
+
+
+def _judged(
+    workdir: Path, config: RunConfig, clock: _Clock, made: Artifact, features: Artifact | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Gate and hand over; either refusal is remembered, since three of them call for a rebuild."""
+    from tesserec.retokenization.history import remember
+    from tesserec.steps import hand_over, judge
+
+    change = made.read_json("change.json")
+    line = {key: change[key] for key in ("cadence", "release_id", "parent")}
+    try:
+        clock("judge", lambda: judge.run(workdir, config, made, features), lambda _: "passed")
+        handed = clock("hand_over", lambda: hand_over.run(workdir, config, made), _handed)
+    except GateFailed as error:
+        remember(workdir, {**line, "ok": False, "fired": [str(error)]})
+        raise
+    if change["release_id"]:
+        remember(workdir, {**line, "ok": True, "fired": []})
+    for note in change["notes"]:
+        clock.note(note)
+    return change, handed.read_json("handover.json")
+
+
+def _result(change: dict[str, Any], handover: dict[str, Any], clock: _Clock) -> dict[str, Any]:
+    return {
+        "release_id": change["release_id"] or change["parent"],
+        "parent": change["parent"],
+        "cadence": change["cadence"],
+        "new_items": change["counts"].get("new_items", 0),
+        "reachable": handover.get("reachable", 0),
+        "served": handover["served"],
+        "seconds": {**clock.seconds, "total": round(sum(clock.seconds.values()), 2)},
+    }
+
+
+def _where(handover: dict[str, Any], clock: _Clock) -> str:
+    told = "the running server answers with it" if handover["served"] else "no server runs"
+    return f"{told} ({sum(clock.seconds.values()):.0f} s)"
+
+
+def _name(artifact: Artifact) -> str:
+    return artifact.path.name
 
 
 def _surveyed(artifact: Artifact) -> str:
@@ -148,6 +229,15 @@ def _extended(artifact: Artifact) -> str:
         f"{told['counts'][key]:,} {text}" for key, text in LINES.items() if told["counts"][key]
     ]
     return f"{told['release_id'] or 'no release needed'}: {', '.join(counts) or 'nothing new'}"
+
+
+def _maintained(artifact: Artifact) -> str:
+    told = artifact.read_json("change.json")
+    counts, tuning = told["counts"], told["tuning"]
+    return (
+        f"{told['release_id']}: {counts['moved']:,} items moved, {counts['splits']} codes split, "
+        f"{counts['revived']} revived; tuned on {tuning['targets']:,} events"
+    )
 
 
 def _handed(artifact: Artifact) -> str:

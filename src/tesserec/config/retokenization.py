@@ -28,7 +28,28 @@ class TuningConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BudgetConfig:
+    """Most churn of one `maintain`; of parallel codes shares of digits, else of whole tuples."""
+
+    items: float = 0.05
+    impressions: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name in ("items", "impressions"):
+            share: float = getattr(self, name)
+            where = f"retokenization.budget.{name}"
+            check(0 <= share <= 1, where, share, "use a share from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RetokenizationConfig:
     """Codes and a model that stay fresh."""
 
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    slack: float = 0.25  # a code stays if its error is within so much of the best one's
+    passes: int = 5  # over the items, from the centres as they are
     tuning: TuningConfig = field(default_factory=TuningConfig)
+
+    def __post_init__(self) -> None:
+        check(self.slack >= 0, "retokenization.slack", self.slack, "use 0 or more")
+        check(self.passes >= 0, "retokenization.passes", self.passes, "use 0 or more")

@@ -41,9 +41,12 @@ def run(workdir: Path, config: RunConfig, *, items: str = "") -> Artifact:
     from tesserec.data.ingest import open_source
     from tesserec.data.listing import feed
     from tesserec.retokenization import life
+    from tesserec.retokenization.canary import check_canary
     from tesserec.retokenization.stock import open_stock
 
     stock = open_stock(workdir)
+    homes = stock.home("encoder"), stock.home("tokenizer")
+    canary = check_canary(homes[0], stock.encoder, homes[1], stock.tokenizer)  # in every run
     data = feed(config.data, Path(items)) if items else config.data
     source = open_source(data, config.seed)
     now = int(time.time())
@@ -58,7 +61,7 @@ def run(workdir: Path, config: RunConfig, *, items: str = "") -> Artifact:
     }
 
     def make(folder: Path) -> None:
-        _make(folder, config, stock, source, now, whole=not items)
+        _make(folder, config, stock, source, {"at": now, "whole": not items, "canary": canary})
 
     return build(workdir, "survey", params=params, parents=[], version=VERSION, make=make)[0]
 
@@ -92,18 +95,13 @@ def read_survey(artifact: Artifact) -> Survey:
     return Survey(listing, np.load(artifact.file("vectors.npy"), allow_pickle=False), summary)
 
 
-def _make(
-    folder: Path, config: RunConfig, stock: Stock, source: Any, now: int, *, whole: bool
-) -> None:
+def _make(folder: Path, config: RunConfig, stock: Stock, source: Any, told: dict[str, Any]) -> None:
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from tesserec.data.listing import read_listing
-    from tesserec.retokenization.canary import check_canary
 
-    homes = stock.home("encoder"), stock.home("tokenizer")
-    canary = check_canary(homes[0], stock.encoder, homes[1], stock.tokenizer)
     listing = read_listing(source, config.data, stock.items, folder)
     both = pa.concat_tables([listing.new, listing.changed.select(listing.new.column_names)])
     vectors = encode(stock, config, both, listing)
@@ -115,9 +113,7 @@ def _make(
     np.save(folder / "vectors.npy", vectors, allow_pickle=False)
     summary = {
         "parent": stock.release_id,
-        "at": now,
-        "whole": whole,
-        "canary": canary,
+        **told,
         "read": listing.read,
         "refused": listing.refused,
         "new": listing.new.num_rows,

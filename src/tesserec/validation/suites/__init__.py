@@ -2,7 +2,15 @@
 
 from collections.abc import Callable
 
-from tesserec.validation.suites import codes, features, interactions, items, metrics, vectors
+from tesserec.validation.suites import (
+    codes,
+    features,
+    interactions,
+    items,
+    metrics,
+    retokenization,
+    vectors,
+)
 from tesserec.validation.suites.start import Suite
 
 SUITES: dict[str, Callable[..., Suite]] = {
@@ -19,6 +27,9 @@ SUITES: dict[str, Callable[..., Suite]] = {
     "against_popularity": metrics.against_popularity,
     "against_promoted": metrics.against_promoted,
     "slices": metrics.slices,
+    "ledger": retokenization.ledger,
+    "table": retokenization.table,
+    "refresh": retokenization.refresh,
 }
 
 __all__ = ["SUITES", "Suite"]

@@ -1,0 +1,157 @@
+"""Step `judge`: may the release of a re-tokenization be promoted?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tesserec.artifacts import Artifact, build, write_atomic
+from tesserec.config import RunConfig, to_dict
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tesserec.retokenization.stock import Stock
+
+VERSION = 1
+
+
+def run(
+    workdir: Path, config: RunConfig, change: Artifact, features: Artifact | None = None
+) -> Artifact:
+    """Check table and ledger; of a moved table churn and health too; a tuned model beside the
+    promoted one, on the last fifth of the newest block (`features`). The artefact holds
+    `verdict.json`, `data_docs/` and, of a model, `comparison.json`.
+
+    Raises:
+        GateFailed: the release may not be promoted, now or when the verdict was made.
+    """
+    from tesserec.validation.verdict import Verdict, raise_if_failed
+
+    told = change.read_json("change.json")
+
+    def make(folder: Path) -> None:
+        if told["release_id"] is None:
+            Verdict("judge", True, (), 0, {}, {}).save(folder)
+            return
+        from tesserec.validation.gate import run_gate
+
+        frames, settings = _tables(workdir, config, change, told)
+        if features is not None:
+            more, comparison = _models(workdir, config, told, features)
+            frames |= more
+            write_atomic(folder / "comparison.json", json.dumps(comparison, indent=1))
+            settings["against_promoted"] = {"max_loss": config.gates.max_loss}
+            settings["slices"] = {"max_slice_loss": config.gates.max_slice_loss}
+        run_gate("judge", frames, folder, settings)
+
+    params = {
+        "gates": to_dict(config.gates),
+        "budget": to_dict(config.retokenization.budget),
+        "resamples": config.evaluation.bootstrap,
+        "seed": config.seed,
+    }
+    parents = [change, *([features] if features is not None else [])]
+    artifact, _ = build(
+        workdir, "judgement", params=params, parents=parents, version=VERSION, make=make
+    )
+    return raise_if_failed(artifact)
+
+
+def _stock(workdir: Path, release_id: str) -> Stock:
+    from tesserec.release.manifest import read_release, release_folder
+    from tesserec.retokenization.stock import Stock
+
+    folder = release_folder(workdir, release_id)
+    return Stock(folder, read_release(folder))
+
+
+def _tables(
+    workdir: Path, config: RunConfig, change: Artifact, told: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Frames of the ledger's new entries, of the rows that they speak of, and of the table."""
+    import pandas as pd
+
+    from tesserec.release.manifest import parts_of
+    from tesserec.retokenization import life
+    from tesserec.retokenization.ledger import read_ledger
+
+    stock = _stock(workdir, told["release_id"])
+    own = [
+        path
+        for path, part in zip(
+            stock.paths("ledger"), parts_of(stock.manifest["parts"].get("ledger", [])), strict=True
+        )
+        if part.release == stock.release_id
+    ]
+    frames: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    entries = read_ledger(own)
+    if entries.num_rows:
+        changes = entries["new_code"].is_valid()
+        columns = ["item_id", "row", "event", "reason", "at"]
+        frames["ledger"] = (
+            entries.select(columns).append_column("changes_code", changes).to_pandas()
+        )
+        settings["ledger"] = {"rows": len(stock.codes), "entries": entries.num_rows}
+        items = stock.items.take(sorted(set(entries["row"].to_pylist())))
+        frames["table"] = pd.DataFrame(
+            {
+                "item_id": items["item_id"].to_pandas(),
+                "status": items[life.STATUS].fill_null(life.ACTIVE).to_pandas(),
+                "has_code": True,
+                "pending": items[life.PENDING].is_valid().to_pandas(),
+            }
+        )
+        settings["table"] = {"items": items.num_rows}
+    if (change.path / "refresh.json").is_file():
+        frames["refresh"] = pd.DataFrame([change.read_json("refresh.json")]).astype(float)
+        settings["refresh"] = to_dict(config.retokenization.budget)
+    return frames, settings
+
+
+def _models(
+    workdir: Path, config: RunConfig, told: dict[str, Any], features: Artifact
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Frames of the candidate beside its parent, and their figures."""
+    import torch
+
+    from tesserec.evaluation import protocol
+    from tesserec.evaluation.metrics import means
+    from tesserec.recommender import Recommender
+    from tesserec.steps.maintain import read_block
+    from tesserec.validation import differences
+
+    torch.set_num_threads(config.training.threads)
+    parent = _stock(workdir, told["parent"])
+    block = read_block(workdir, parent, features)
+    asked = None if block is None else block.cases
+    if asked is None or not len(asked):
+        return {}, {"users": 0, "reason": "no events are newer than the model"}
+    folder = workdir / "releases"
+    old = Recommender.load(folder / told["parent"])
+    new = Recommender.load(folder / told["release_id"], beside=[old])
+    ranks = {"promoted": protocol.rank(old, asked), "candidate": protocol.rank(new, asked)}
+    ours, theirs = _within(ranks["candidate"].kept), _within(ranks["promoted"].kept)
+    shared = {"resamples": config.evaluation.bootstrap, "seed": config.seed}
+    import numpy as np
+
+    length = np.array([len(h) for h in asked.histories], np.int64)
+    frames = {
+        "against_promoted": differences.against_promoted(ours, theirs, **shared),
+        "slices": differences.slices(ours, theirs, asked.frequency, length, **shared),
+    }
+    figures = {
+        name: {"kept": means(_within(r.kept)), "dropped": means(_within(r.dropped))}
+        for name, r in ranks.items()
+    }
+    return frames, {"users": len(asked), **figures}
+
+
+def _within(ranks: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    from tesserec.evaluation.protocol import DEPTH
+
+    return np.where(ranks <= DEPTH, ranks, 0)

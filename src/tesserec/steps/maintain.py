@@ -1,0 +1,272 @@
+"""Step `maintain`: codes move within their budget, and the model is tuned on the newest events."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tesserec.artifacts import Artifact, build, open_artifact, write_atomic
+from tesserec.config import RunConfig, to_dict
+from tesserec.errors import ArtifactError, UsageError
+from tesserec.steps.train import watcher
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tesserec.retokenization.block import Block
+    from tesserec.retokenization.maintenance import Maintained
+    from tesserec.retokenization.stock import Stock
+
+VERSION = 1
+TOKENIZED = "rpg"  # the model that codes are the items of; a fusion has it as a part
+log = logging.getLogger(__name__)
+
+
+def run(workdir: Path, config: RunConfig, features: Artifact) -> Artifact:
+    """The artefact `maintenance`: `change.json` {release_id, parent, cadence, churn, counts, ...},
+    `refresh.json` (the row that the gate looks at), `tokenizer/` and `models/`; the release lies in
+    `<workdir>/releases/<id>`. A killed tuning goes on from `<workdir>/checkpoints/<key>`.
+
+    Raises:
+        ArtifactError: vectors of the release's items are not there any more.
+    """
+    from tesserec.release import verify
+    from tesserec.retokenization.stock import open_stock
+
+    stock = open_stock(workdir)
+    params = {
+        "release": stock.release_id,
+        "settings": to_dict(config.retokenization),
+        "training": to_dict(config.training),
+        "seed": config.seed,
+    }
+
+    def make(folder: Path) -> None:
+        _make(folder, workdir, config, stock, features)
+
+    artifact, reused = build(
+        workdir, "maintenance", params=params, parents=[features], version=VERSION, make=make
+    )
+    release_id = artifact.read_json("change.json")["release_id"]
+    if reused and release_id and verify(workdir / "releases" / release_id):  # pruned or damaged
+        shutil.rmtree(artifact.path)
+        artifact, _ = build(
+            workdir, "maintenance", params=params, parents=[features], version=VERSION, make=make
+        )
+    return artifact
+
+
+def model_until(workdir: Path, stock: Stock) -> int:
+    """Seconds: the release's model was trained on events before this time, and on none later."""
+    if "model_until" in stock.manifest:
+        return int(stock.manifest["model_until"])
+    key = stock.manifest["sources"]["features"]
+    path = workdir / "artifacts" / f"features-{key}"
+    by_time = stock.config.get("split", {}).get("protocol") == "time"
+    if by_time and (path / "manifest.json").is_file():
+        cut = open_artifact(path).read_json("summary.json")["cuts"].get("train")
+        if cut is not None:
+            return int(cut)
+    return int(stock.manifest["watermark"])
+
+
+def read_block(workdir: Path, stock: Stock, features: Artifact) -> Block | None:
+    """The newest block of the features' events in the release's rows; None without times."""
+    import numpy as np
+
+    from tesserec.data.splits import load_sequences
+    from tesserec.retokenization.block import newest_block
+
+    if features.read_json("summary.json").get("has_times") is False:
+        return None
+    sequences = load_sequences(features)
+    row_of = {item: row for row, item in enumerate(stock.item_ids)}
+    since = model_until(workdir, stock)
+    block = newest_block(sequences, row_of, since=since, trained=np.zeros(len(row_of), np.int64))
+    before = block.rows[(block.times < since) & (block.rows >= 0)]
+    trained = np.bincount(before, minlength=len(row_of))
+    return newest_block(sequences, row_of, since=since, trained=trained)
+
+
+def _make(folder: Path, workdir: Path, config: RunConfig, stock: Stock, features: Artifact) -> None:
+    import numpy as np
+
+    from tesserec.release.delta import Delta, build_delta
+    from tesserec.retokenization.churn import churn
+    from tesserec.retokenization.health import compared, told
+    from tesserec.retokenization.impressions import impressions
+    from tesserec.retokenization.ledger import ledger_table
+    from tesserec.retokenization.maintenance import CADENCE, maintain
+    from tesserec.retokenization.vectors import item_vectors
+
+    block = read_block(workdir, stock, features)
+    # the same moment when a killed run goes on
+    now = int(datetime.fromisoformat(features.manifest["created"]).timestamp())
+    row_of = {item: row for row, item in enumerate(stock.item_ids)}
+    events = None if block is None else (block.rows, block.times)
+    shown, counted = impressions(workdir, row_of, events, now=now)
+    vectors = np.asarray(item_vectors(workdir, stock))
+    found = maintain(stock, vectors, shown, config.retokenization)
+    home = _save_tokenizer(folder / "tokenizer", stock, found)
+    moved = churn(stock.codes, found.codes, shown)
+    tuning = _tune(folder, workdir, config, stock, found.codes, block)
+    rows = np.flatnonzero((found.codes != stock.codes).any(axis=1))
+    parts = {"tokenizer": _files(home)}
+    if tuning["epochs"]:
+        parts[f"models/{TOKENIZED}"] = _files(folder / "models" / TOKENIZED)
+    delta = Delta(
+        item_patch=_item_patch(stock, found, now),
+        code_patch=(rows, found.codes[rows]) if len(rows) else None,
+        ledger=ledger_table(found.entries, at=now, cadence=CADENCE),
+        parts=parts,
+    )
+    fields = {"model_until": tuning["until"], "features": features.key, "maintained_at": now}
+    release_id = build_delta(workdir, stock.release_id, delta, cadence=CADENCE, fields=fields)
+    before = _health(stock, stock.codes, stock.reference)
+    after = _health(stock, found.codes, found.reference)
+    share = {"items": moved.items, "impressions": moved.impressions, "digits": moved.digits}
+    unit = (
+        share
+        if stock.tokenizer.hierarchical
+        else {
+            "items": moved.digits,
+            "impressions": _digit_impressions(stock.codes, found.codes, shown),
+        }
+    )
+    refresh = {"churn_items": unit["items"], "churn_impressions": unit["impressions"]}
+    write_atomic(folder / "refresh.json", json.dumps(refresh | compared(before, after), indent=1))
+    change = {
+        "release_id": release_id,
+        "parent": stock.release_id,
+        "cadence": CADENCE,
+        "counts": found.counts,
+        "churn": {**share, "by_digit": moved.by_digit},
+        "impressions_from": counted,
+        "tuning": tuning,
+        "health": {"before": told(before), "after": told(after)},
+        "notes": [f"impressions were counted from {counted}", *_notes(block, tuning)],
+    }
+    write_atomic(folder / "change.json", json.dumps(change, indent=1))
+    log.info("maintained %s: %s", stock.release_id, change["counts"])
+
+
+def _digit_impressions(old: np.ndarray, new: np.ndarray, shown: np.ndarray) -> float:
+    """Share of changed digits, an item counting as often as it was shown."""
+    total = float(shown.sum())
+    return float(((old != new).mean(axis=1) * shown).sum() / total) if total > 0 else 0.0
+
+
+def _health(stock: Stock, codes: np.ndarray, reference: Any) -> Any:
+    from tesserec.retokenization import life
+    from tesserec.retokenization.health import health
+
+    shown = life.in_status(stock.items, life.ACTIVE)
+    errors = None if reference is None else reference.errors
+    return health(codes[shown], stock.tokenizer.codebook_size, errors)
+
+
+def _save_tokenizer(home: Path, stock: Stock, found: Maintained) -> Path:
+    from tesserec.retokenization.canary import write_canary_codes
+    from tesserec.retokenization.reference import FOLDER
+
+    found.tokenizer.save(home)
+    write_canary_codes(stock.home("encoder"), found.tokenizer, home)
+    if found.reference is not None:
+        found.reference.save(home / FOLDER)
+    return home
+
+
+def _files(home: Path) -> dict[str, Path]:
+    return {p.relative_to(home).as_posix(): p for p in sorted(home.rglob("*")) if p.is_file()}
+
+
+def _item_patch(stock: Stock, found: Maintained, now: int) -> Any:
+    import pyarrow as pa
+
+    from tesserec.retokenization import life
+    from tesserec.tables import ROW
+
+    rows = sorted([*found.activated, *found.pending])
+    if not rows:
+        return None
+    records = [stock.items.slice(row, 1).to_pylist()[0] for row in rows]
+    for row, record in zip(rows, records, strict=True):
+        if row in found.pending:
+            record[life.PENDING] = found.pending[row].tolist()
+        else:
+            record |= {life.STATUS: life.ACTIVE, life.SINCE: now, life.PENDING: None}
+    table = pa.Table.from_pylist(records, schema=stock.items.schema)
+    return table.append_column(ROW, pa.array(rows, pa.int64())).replace_schema_metadata(None)
+
+
+def _tune(
+    folder: Path,
+    workdir: Path,
+    config: RunConfig,
+    stock: Stock,
+    codes: np.ndarray,
+    block: Block | None,
+) -> dict[str, Any]:
+    """Tune the model on the block and save it; {epochs, targets, since, until, losses}."""
+    from tesserec.models.loading import model_class
+    from tesserec.retokenization.tokens import changed_codes
+    from tesserec.training.checkpoint import Checkpoints
+    from tesserec.training.tuning import tune
+
+    since = model_until(workdir, stock)
+    if block is None or not block.targets:
+        return {"epochs": 0, "targets": 0, "since": since, "until": since, "losses": []}
+    files = {path.name: path for path in _model_paths(stock)}
+    model = model_class(TOKENIZED).read(files["model.json"], files["model.safetensors"], codes)
+    size = stock.tokenizer.codebook_size
+    checkpoints = workdir / "checkpoints" / f"tune-{stock.release_id}"
+    lines = tune(
+        model,
+        block.sequences,
+        block.starts,
+        config.training,
+        config.retokenization.tuning,
+        seed=config.seed,
+        changed=changed_codes(stock.codes, codes, size),
+        checkpoints=Checkpoints(
+            checkpoints, recipe=checkpoints.name, every_s=config.training.checkpoint_s
+        ),
+        on_progress=watcher(config, TOKENIZED),
+    )
+    model.save(folder / "models" / TOKENIZED)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return {
+        "epochs": len(lines),
+        "targets": block.targets,
+        "since": block.since,
+        "until": block.until,
+        "losses": [round(line["loss"], 4) for line in lines],
+    }
+
+
+def _model_paths(stock: Stock) -> list[Path]:
+    from tesserec.release.manifest import part_path, parts_of
+
+    entries = stock.manifest["parts"]["models"].get(TOKENIZED)
+    if not entries:
+        raise UsageError(
+            f"release {stock.release_id} has model {stock.manifest['model']}; only {TOKENIZED}, "
+            "alone or in a fusion, can be maintained"
+        )
+    paths = [part_path(stock.folder, part) for part in parts_of(entries)]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise ArtifactError(f"{missing[0]} is missing; run `tesserec release verify`")
+    return paths
+
+
+def _notes(block: Block | None, tuning: dict[str, Any]) -> list[str]:
+    if block is None:
+        return ["the data have no times, so there is no newest block: the model was not tuned"]
+    if not tuning["epochs"]:
+        return ["no events are newer than the model: it was not tuned"]
+    return []
