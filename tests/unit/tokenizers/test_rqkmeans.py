@@ -169,5 +169,5 @@ def test_bad_input_is_refused(tokenizer: RQKMeans, tmp_path: Path) -> None:
 def test_digits_need_not_divide_the_width_of_the_vectors() -> None:
     three = {"digits": 3}
     assert from_dict({"tokenizer": {"name": "rqkmeans"} | three}).tokenizer.digits == 3
-    with pytest.raises(UsageError, match=r"digits \(3\) or tokenizer\.name=rqkmeans"):
+    with pytest.raises(UsageError, match=r"digits \(3\), or tokenizer\.name=rqkmeans"):
         from_dict({"tokenizer": {"name": "opq"} | three})
