@@ -184,8 +184,10 @@ def check_files(
         path = folder / name
         if not path.is_file():
             problems.append(f"{name} is missing")
-        elif sha256(path) != entry["sha256"]:
-            problems.append(f"{name} has other bytes than its manifest says")
+        elif (found := sha256(path)) != (stated := entry["sha256"]):
+            problems.append(
+                f"{name} has other bytes than its manifest says: {found[:12]}, not {stated[:12]}"
+            )
     return problems
 
 

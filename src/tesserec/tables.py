@@ -52,20 +52,23 @@ def grow_items(paths: Sequence[Path], held: pa.Table | None = None) -> pa.Table:
     Raises:
         ArtifactError: a patch of rows that are not there.
     """
-    added = [] if held is None else [held]
+    parts = [] if held is None else [held]
+    index = np.arange(0 if held is None else held.num_rows)
+    read = len(index)
     for path in paths:
         part = pq.read_table(path)
-        if not is_patch(path):
-            added.append(part)
-            continue
-        items = _joined(added)
-        rows = part[ROW].to_numpy()
-        _check(path, rows, items.num_rows)
-        index = np.arange(items.num_rows)
-        index[rows] = items.num_rows + np.arange(len(rows))
-        both = _joined([items, part.drop_columns([ROW])])
-        added = [both.take(pa.array(index))]
-    return _joined(added)
+        places = np.arange(read, read + part.num_rows)
+        if is_patch(path):
+            rows = part[ROW].to_numpy()
+            _check(path, rows, len(index))
+            index[rows] = places
+            part = part.drop_columns([ROW])
+        else:
+            index = np.concatenate([index, places])
+        parts.append(part)
+        read += part.num_rows
+    items = _joined(parts)
+    return items if len(index) == read else items.take(pa.array(index))
 
 
 def _joined(tables: Sequence[pa.Table]) -> pa.Table:

@@ -37,6 +37,26 @@ class Listing:
     read: int  # rows of the source
     refused: dict[str, int]  # reason -> rows
 
+    @property
+    def to_encode(self) -> np.ndarray:
+        """bool [new + changed]: of which the content is new."""
+        return np.concatenate([np.ones(self.new.num_rows, bool), self.edited])
+
+    def without(self, unusable: np.ndarray, reason: str) -> Listing:
+        """The same without some of its items, bool [new + changed], which are told as refused."""
+        if not unusable.any():
+            return self
+        n, keep = self.new.num_rows, ~unusable
+        refused = self.refused | {reason: self.refused.get(reason, 0) + int(unusable.sum())}
+        return replace(
+            self,
+            new=self.new.filter(pa.array(keep[:n])),
+            changed=self.changed.filter(pa.array(keep[n:])),
+            edited=self.edited[keep[n:]],
+            places=self.places[keep],
+            refused=refused,
+        )
+
 
 def feed(config: DataConfig, path: Path) -> DataConfig:
     """The configuration that reads new and edited items from one file.
@@ -63,7 +83,7 @@ def read_listing(source: Source, config: DataConfig, known: pa.Table, out: Path)
 
     Raises:
         UsageError: the source has no items of its own, so there is nothing to encode.
-        DataError: more rows than `data.max_bad_share` are refused.
+        DataError: there are no rows, or more of them than `data.max_bad_share` are refused.
     """
     if not source.has_items:
         raise UsageError(
@@ -170,6 +190,11 @@ def _numbered(source: Source) -> Any:
 def _check(counts: Counts, quarantine: Quarantine, most: float) -> None:
     """As ingest: a source of which too much can't be used is refused as a whole."""
     bad = {k: n for k, n in counts.quarantined["items"].items() if k != DUPLICATE}
+    if not counts.read["items"]:
+        raise DataError(
+            "there are no items: the source is empty, and nothing was retired; check data.path and "
+            "its files"
+        )
     if counts.read["items"] and sum(bad.values()) > most * counts.read["items"]:
         reasons = "; ".join(f"{reason}: {n}" for reason, n in bad.items())
         raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,13 @@ def join_vectors(
     if path.suffix == ".npy":
         source, rows = _of_npy(path, rows_in_source), source_rows
     else:
-        source, rows = _of_parquet(path, item_ids)
+        source, rows = _of_parquet(path, pq.read_table, item_ids)
+        missing = item_ids.filter(pa.array(rows < 0))
+        if len(missing):
+            raise DataError(
+                f"{path.name} has no vector for {len(missing)} items, "
+                f"{missing.slice(0, 3).to_pylist()} among them"
+            )
     result = np.lib.format.open_memmap(
         out / "vectors.npy", mode="w+", dtype=np.float32, shape=(len(rows), source.shape[1])
     )
@@ -60,6 +67,40 @@ def join_vectors(
     result.flush()
     pq.write_table(pa.table({"item_id": item_ids}), out / "item_ids.parquet", compression="zstd")
     return source.shape[1]
+
+
+def find_vectors(
+    path: Path, item_ids: pa.StringArray, source_rows: np.ndarray, rows_in_source: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """float32 [n, D] of some items of a source, and bool [n]: which of them have none.
+
+    Memory follows the items, not the file. A vector that is not finite is none.
+
+    Raises:
+        DataError: another number of rows, or an item with two vectors.
+    """
+    if path.suffix == ".npy":
+        found = np.asarray(_of_npy(path, rows_in_source)[source_rows], np.float32)
+        return found, _unusable(found)
+
+    def read(path: Path, columns: list[str]) -> pa.Table:
+        with pq.ParquetFile(path) as file:
+            batches = file.iter_batches(BLOCK, columns=columns)
+            parts = [_wanted(pa.Table.from_batches([b]).select(columns), item_ids) for b in batches]
+        return pa.concat_tables(parts) if parts else pq.read_table(path, columns=columns)
+
+    source, rows = _of_parquet(path, read, item_ids)
+    found = np.full((len(rows), max(source.shape[1], 1)), np.nan, np.float32)
+    found[rows >= 0] = source[rows[rows >= 0]]
+    return found, _unusable(found)
+
+
+def _unusable(vectors: np.ndarray) -> np.ndarray:
+    return np.asarray(~np.isfinite(vectors).all(axis=1), bool)
+
+
+def _wanted(table: pa.Table, item_ids: pa.StringArray) -> pa.Table:
+    return table.filter(pc.is_in(table["item_id"].cast(pa.string()), value_set=item_ids))
 
 
 def _of_npy(path: Path, rows_in_source: int) -> np.ndarray:
@@ -81,13 +122,18 @@ def _of_npy(path: Path, rows_in_source: int) -> np.ndarray:
     return source
 
 
-def _of_parquet(path: Path, item_ids: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
+def _of_parquet(
+    path: Path, read: Callable[..., pa.Table], item_ids: pa.StringArray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors float32 [p, D], and the place of each item's among them; -1: it has none."""
     try:
-        table = pq.read_table(path, columns=["item_id", "vector"])
-    except (pa.ArrowInvalid, OSError) as error:
+        table = read(path, columns=["item_id", "vector"])
+    except (pa.ArrowInvalid, OSError, KeyError) as error:
         raise DataError(
             f"{path.name} lacks item_id or vector, or is no Parquet ({error})"
         ) from None
+    if not table.num_rows:
+        return np.zeros((0, 0), np.float32), np.full(len(item_ids), -1)
     lengths = pc.unique(pc.list_value_length(table["vector"])).to_pylist()
     if len(lengths) != 1 or not lengths[0]:
         raise DataError(
@@ -96,12 +142,6 @@ def _of_parquet(path: Path, item_ids: pa.StringArray) -> tuple[np.ndarray, np.nd
     flat = pc.list_flatten(table["vector"]).to_numpy().astype(np.float32)
     ids = table["item_id"].cast(pa.string()).combine_chunks()
     place = pc.index_in(item_ids, value_set=ids)
-    if place.null_count:
-        missing = item_ids.filter(place.is_null())
-        raise DataError(
-            f"{path.name} has no vector for {place.null_count} items, "
-            f"{missing.slice(0, 3).to_pylist()} among them"
-        )
     counts = pc.value_counts(ids)
     twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
     known = twice.filter(pc.is_in(twice, value_set=item_ids))
@@ -110,4 +150,5 @@ def _of_parquet(path: Path, item_ids: pa.StringArray) -> tuple[np.ndarray, np.nd
             f"{path.name} has more than one vector for {len(known)} items, "
             f"{known.slice(0, 3).to_pylist()} among them; keep one row an item"
         )
-    return flat.reshape(len(table), lengths[0]), place.to_numpy(zero_copy_only=False)
+    place = pc.fill_null(place, -1).to_numpy().astype(np.int64)
+    return flat.reshape(len(table), lengths[0]), place

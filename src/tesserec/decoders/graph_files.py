@@ -49,15 +49,18 @@ def read_graph(
     lowest, highest = edges.min(initial=0), max(edges.max(initial=-1), starts.max(initial=-1))
     shaped = edges.ndim == 2 and edges.dtype == np.int32 and starts.dtype == np.int64
     inside = lowest >= -1 and highest < known and starts.min(initial=0) >= 0
-    if not (shaped and inside) or made_for.get("codes") != sha_of(codes[:known]):
+    ours, theirs = sha_of(codes[:known]), str(made_for.get("codes"))
+    if not (shaped and inside) or theirs != ours:
         raise ArtifactError(
-            f"the graph {path} was made for another code table ({known} items, here "
-            f"{len(codes)}) or is damaged; build the release anew"
+            f"the graph {path} was made for another code table ({known} items with hash "
+            f"{theirs[:12]}, here {len(codes)}, of which the first have {ours[:12]}) or is "
+            "damaged; build the release anew"
         )
     if tokens is not None and made_for.get("tokens") != tokens:
         raise ArtifactError(
-            f"the graph {path} was made for the token vectors of another model, or by a version "
-            "that didn't note them; build the release anew"
+            f"the graph {path} was made for the token vectors of another model "
+            f"({str(made_for.get('tokens'))[:12]}, here {tokens[:12]}), or by a version that "
+            "didn't note them; build the release anew"
         )
     return edges, starts
 

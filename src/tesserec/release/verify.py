@@ -68,12 +68,20 @@ def verify(folder: Path, sha256: Callable[[Path], str] = sha256_of) -> list[str]
         path = part_path(folder, part)
         if not path.is_file():
             problems.append(f"part {name} is missing: {part.release}/{part.path}")
-        elif part.release != manifest["release_id"] and sha256(path) != part.sha256:
-            problems.append(f"part {name} has other bytes than its manifest says: {part.path}")
-        elif part.release == manifest["release_id"]:
-            stated = manifest["files"].get(part.path, {}).get("sha256")
+        elif part.release != manifest["release_id"]:
+            found = sha256(path)
+            if found != part.sha256:
+                problems.append(
+                    f"part {name} has other bytes than its manifest says: {part.path} in "
+                    f"{part.release} is {found[:12]}, not {part.sha256[:12]}"
+                )
+        else:
+            stated = str(manifest["files"].get(part.path, {}).get("sha256"))
             if stated != part.sha256:
-                problems.append(f"part {name} and the file list name different hashes: {part.path}")
+                problems.append(
+                    f"part {name} and the file list name different hashes: {part.path} is "
+                    f"{part.sha256[:12]} and {stated[:12]}"
+                )
     return problems or _belong_together(folder, manifest)
 
 

@@ -53,17 +53,18 @@ def take_in(
     """Decide about every item that the listing tells of.
 
     Args:
-        vectors: float32 [n + changed, D], of the listing's new items and then its changed ones.
+        vectors: float32 [n + changed, D], of the listing's new items and then its changed ones;
+            NaN for one whose content is what it was.
         neighbours: finds the active items that are nearest in content; None: quarantined items have
             their own code.
         now: seconds; the moment of the run, which may have been killed and goes on.
         whole: the listing is of all items: those that it leaves out are gone.
     """
-    run = _Run(stock, listing, vectors, neighbours, now)
+    run = _Run(stock, listing, vectors, neighbours, now, whole)
     run.new_items()
     run.changed_items()
     run.overdue_items()
-    run.life_of_others(whole)
+    run.life_of_others()
     return run.result()
 
 
@@ -75,24 +76,28 @@ class _Run:
         vectors: np.ndarray,
         neighbours: Neighbours | None,
         now: int,
+        whole: bool,
     ) -> None:
         self.stock, self.listing, self.vectors, self.now = stock, listing, vectors, now
         self.neighbours = neighbours
         self.n = listing.new.num_rows
-        self.codes = stock.codes[:0]
-        if len(vectors):
-            self.codes = stock.tokenizer.encode(vectors).astype(stock.codes.dtype)
-        reference = stock.reference
+        reference, asked = stock.reference, listing.to_encode
+        self.codes = np.zeros((len(vectors), stock.codes.shape[1]), stock.codes.dtype)
         self.errors = np.zeros(len(vectors), np.float32)
-        if reference is not None and len(vectors):
-            self.errors = reference.errors_of(vectors)[1]
+        if asked.any():
+            self.codes[asked] = stock.tokenizer.encode(vectors[asked])
+            if reference is not None:
+                self.errors[asked] = reference.errors_of(vectors[asked])[1]
         self.threshold = np.inf if reference is None else reference.threshold
         self.notes: list[str] = []
         if reference is None:
             self.notes.append("the release has no held-out reference: novelty was not judged")
-        self.status = life.in_status(stock.items, life.QUARANTINED)
+        self.waiting = life.waiting(stock.items)
         self.retired = life.in_status(stock.items, life.RETIRED)
-        self.taken = Taken(stock.codes, self.retired, stock.tokenizer)
+        self.purged = life.in_status(stock.items, life.PURGED)
+        self.gone = life.leaving(stock.items, listing.seen, whole)
+        held = (self.retired & ~listing.seen) | self.gone
+        self.taken = Taken(stock.codes, held, ~(held | self.purged), stock.tokenizer)
         self.entries: list[Entry] = []
         self.counts = dict.fromkeys(COUNTS, 0)
         self.code_patch: dict[int, np.ndarray] = {}
@@ -152,6 +157,7 @@ class _Run:
             return
         rows = changed[ROW].to_numpy().tolist()
         facts = changed.select(_known(changed, (*PROFILE_COLUMNS, HASH))).to_pylist()
+        self._open(rows)
         reasons = self._reasons(changed, self.errors[self.n :])
         fits = self._fits(rows)
         for at, row in enumerate(rows):
@@ -161,7 +167,7 @@ class _Run:
             if not self.listing.edited[at]:
                 continue
             self.counts["edited"] += 1
-            if self.status[row]:
+            if self.waiting[row]:
                 if not reasons[at]:
                     self._activate(row, self.codes[self.n + at], "its content was edited")
                 else:
@@ -184,40 +190,52 @@ class _Run:
     def overdue_items(self) -> None:
         """A day in quarantine is over: active with the best code that there is."""
         for row in life.overdue(self.stock.items, self.now).tolist():
-            if self._patch(row)[life.STATUS] == life.QUARANTINED:
+            if not self.gone[row] and self._patch(row)[life.STATUS] == life.QUARANTINED:
                 own = np.array(self._patch(row)[life.PENDING], self.stock.codes.dtype)
                 self._activate(row, own, "a day in quarantine is over")
 
     def _activate(self, row: int, code: np.ndarray, reason: str) -> None:
         old = self.stock.codes[row]
+        code = self._apart(self.stock.tokenizer.decode(code[None])[0], code)
         self._enter(row, "activated", reason, old=old, new=code)
         self.code_patch[row] = code
         life_of = {life.STATUS: life.ACTIVE, life.SINCE: self.now, life.PENDING: None}
         self._patch(row).update(life_of)
         self.counts["activated"] += 1
 
-    def life_of_others(self, whole: bool) -> None:
-        """Items that are gone retire, and come back with the code that they had."""
-        seen = self.listing.seen
-        purged = life.in_status(self.stock.items, life.PURGED)
-        for row in np.flatnonzero((self.retired | purged) & seen).tolist():
-            self._patch(row).update({life.STATUS: life.ACTIVE, life.SINCE: self.now})
+    def life_of_others(self) -> None:
+        """Items that are gone retire, and come back with the code that they had.
+
+        One that went while it was in quarantine is in quarantine again.
+        """
+        back = np.flatnonzero((self.retired | self.purged) & self.listing.seen).tolist()
+        gone = np.flatnonzero(self.gone).tolist()
+        self._open([*back, *gone])
+        for row in back:
+            patch = self._patch(row)
+            status = life.ACTIVE if patch[life.PENDING] is None else life.QUARANTINED
+            patch.update({life.STATUS: status, life.SINCE: self.now})
             self._enter(row, "relisted", "listed again")
-            self.counts["relisted"] += 1
-        gone = np.flatnonzero(~(seen | self.retired | purged)) if whole else np.zeros(0, np.int64)
-        for row in gone.tolist():
+        for row in gone:
             update = {life.STATUS: life.RETIRED, life.SINCE: self.now, "available": False}
             self._patch(row).update(update)
             self._enter(row, "retired", "not listed any more")
-            self.counts["retired"] += 1
+        self.counts["relisted"], self.counts["retired"] = len(back), len(gone)
 
     # ---- what comes of it ----
 
     def _patch(self, row: int) -> dict[str, Any]:
         """The whole row of a known item, to be changed."""
         if row not in self.item_patch:
-            self.item_patch[row] = self.stock.items.slice(row, 1).to_pylist()[0]
+            self._open([row])
         return self.item_patch[row]
+
+    def _open(self, rows: Sequence[int]) -> None:
+        """Read so many rows at once: one by one a tenth of a large catalogue takes minutes."""
+        rows = [row for row in rows if row not in self.item_patch]
+        if rows:
+            found = self.stock.items.take(pa.array(rows, pa.int64())).to_pylist()
+            self.item_patch.update(zip(rows, found, strict=True))
 
     def _enter(
         self, row: int, event: str, reason: str, *, old: Any = None, new: Any = None

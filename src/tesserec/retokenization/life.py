@@ -39,6 +39,18 @@ def in_status(items: pa.Table, status: str) -> np.ndarray:
     return np.asarray(pc.equal(column, status).to_numpy(), bool)
 
 
+def waiting(items: pa.Table) -> np.ndarray:
+    """bool [N]: has a neighbour's code and its own is pending; also if it is retired meanwhile."""
+    return np.asarray(items[PENDING].is_valid().to_numpy(), bool)
+
+
+def leaving(items: pa.Table, seen: np.ndarray, whole: bool) -> np.ndarray:
+    """bool [N]: shown until now, and not `seen` in a listing that is `whole`."""
+    if not whole:
+        return np.zeros(items.num_rows, bool)
+    return ~(seen | in_status(items, RETIRED) | in_status(items, PURGED))
+
+
 def overdue(items: pa.Table, now: int) -> np.ndarray:
     """int64 rows of quarantined items whose day is over."""
     since = pc.fill_null(items[SINCE], now).to_numpy()

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-BLOCK = 65_536  # rows of vectors compared at once
+BLOCK = 16_384  # rows of vectors compared at once
+QUERIES = 1024  # with so many others: 64 MiB of distances
 
 
 class Neighbours:
     """Exact search over the vectors of the active items, read when it is first needed.
 
     Args:
-        vectors: gives float32 [N, D] in row order, memory-mapped if large; rows without a vector
-            are NaN.
+        parts: gives rows int64 [p] (-1: none) and vectors float32 [p, D], memory-mapped if large.
         codes: [N, m]. active: bool [N].
     """
 
     def __init__(
-        self, vectors: Callable[[], np.ndarray], codes: np.ndarray, active: np.ndarray
+        self,
+        parts: Callable[[], Sequence[tuple[np.ndarray, np.ndarray]]],
+        codes: np.ndarray,
+        active: np.ndarray,
     ) -> None:
-        self._vectors, self._codes, self._active = vectors, codes, active
+        self._parts, self._codes, self._active = parts, codes, active
 
     def codes(self, asked: np.ndarray) -> np.ndarray:
         """[q, m]: of each vector's nearest active item; the lowest row among equals."""
@@ -31,16 +34,21 @@ class Neighbours:
 
     def rows(self, asked: np.ndarray) -> np.ndarray:
         """int64 [q]"""
-        vectors = self._vectors()
         best = np.full(len(asked), np.inf)
-        rows = np.zeros(len(asked), np.int64)
-        for start in range(0, len(vectors), BLOCK):
-            block = np.asarray(vectors[start : start + BLOCK], np.float32)
-            far = (block**2).sum(axis=1)[None] - 2 * asked @ block.T
-            far[:, ~self._active[start : start + BLOCK]] = np.inf
-            far[np.isnan(far)] = np.inf
-            at = far.argmin(axis=1)
-            near = far[np.arange(len(asked)), at]
-            nearer = near < best
-            rows[nearer], best[nearer] = start + at[nearer], near[nearer]
-        return rows
+        found = np.zeros(len(asked), np.int64)
+        for rows, vectors in self._parts():
+            usable = (rows >= 0) & self._active[rows]
+            for start in range(0, len(rows), BLOCK):
+                places = start + np.flatnonzero(usable[start : start + BLOCK])
+                if not len(places):
+                    continue
+                block = np.asarray(vectors[places], np.float32)
+                for first in range(0, len(asked), QUERIES):
+                    part = slice(first, first + QUERIES)
+                    far = (block**2).sum(axis=1)[None] - 2 * asked[part] @ block.T
+                    at = far.argmin(axis=1)
+                    near, theirs = far[np.arange(len(at)), at], rows[places[at]]
+                    equal = (near == best[part]) & (theirs < found[part])
+                    nearer = (near < best[part]) | equal
+                    found[part][nearer], best[part][nearer] = theirs[nearer], near[nearer]
+        return found

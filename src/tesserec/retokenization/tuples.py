@@ -15,16 +15,20 @@ class Taken:
     """Tuples that only retired items have.
 
     Args:
-        codes: [N, m]. retired: bool [N]. tokenizer: tells what a code stands for.
+        codes: [N, m]. retired, shown: bool [N]; a purged item is neither. tokenizer: tells what a
+            code stands for.
     """
 
-    def __init__(self, codes: np.ndarray, retired: np.ndarray, tokenizer: Any) -> None:
+    def __init__(
+        self, codes: np.ndarray, retired: np.ndarray, shown: np.ndarray, tokenizer: Any
+    ) -> None:
         self._tokenizer = tokenizer
-        own = {code.tobytes() for code in codes[retired]}
         self._tuples: set[bytes] = set()
-        if own:
-            shown = {code.tobytes() for code in codes[~retired] if code.tobytes() in own}
-            self._tuples = own - shown
+        if retired.any():
+            keys = _keys(codes)
+            alike = shown & np.isin(keys, keys[retired])
+            own = {code.tobytes() for code in codes[retired]}
+            self._tuples = own - {code.tobytes() for code in codes[alike]}
 
     def free(self, vector: np.ndarray, code: np.ndarray) -> np.ndarray:
         """The code [m], or the nearest one that differs in one digit and is free.
@@ -43,3 +47,11 @@ class Taken:
             if others[place].tobytes() not in self._tuples:
                 return others[place]
         return code
+
+
+def _keys(codes: np.ndarray) -> np.ndarray:
+    """uint64 [N]: equal for equal rows, and hardly ever for others; rows in Python are slow."""
+    keys = np.zeros(len(codes), np.uint64)
+    for digit in codes.T:
+        keys = keys * np.uint64(0x9E3779B97F4A7C15) + digit  # wraps around
+    return keys

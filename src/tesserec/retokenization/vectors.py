@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from tesserec.artifacts import Artifact, open_artifact
+from tesserec.data.compute import pc
 from tesserec.errors import ArtifactError
 from tesserec.retokenization.stock import Stock
 
@@ -19,24 +20,45 @@ def item_vectors(workdir: Path, stock: Stock) -> np.ndarray:
     """float32 [N, D], row i of item i; memory-mapped if nothing was added since the run.
 
     Raises:
+        ArtifactError: see `vector_parts`.
+    """
+    parts = vector_parts(workdir, stock)
+    if len(parts) == 1:
+        return parts[0][1]
+    whole = np.full((len(stock.codes), parts[0][1].shape[1]), np.nan, np.float32)
+    for rows, vectors in parts:
+        whole[rows[rows >= 0]] = vectors[rows >= 0]
+    return whole
+
+
+def vector_parts(workdir: Path, stock: Stock) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The same as it lies on the disk: rows int64 [p] and memory-mapped vectors float32 [p, D].
+
+    Row -1 is of a vector that a later part has anew, or that is none.
+
+    Raises:
         ArtifactError: an artefact that the release was made of is not there any more.
     """
     sources = stock.manifest["sources"]
     base = _open(workdir, "vectors", sources["vectors"])
     vectors = np.load(base.file("vectors.npy"), mmap_mode="r", allow_pickle=False)
-    added = sources.get(ADDED, [])
-    if not added:
-        return vectors
     # Rows of the run come first and never move; later ones are found by their ids.
-    whole = np.full((len(stock.codes), vectors.shape[1]), np.nan, np.float32)
-    whole[: len(vectors)] = vectors
-    row_of = {item: row for row, item in enumerate(stock.item_ids)}
-    for key in added:
+    parts = [(np.arange(len(vectors)), vectors)]
+    added = sources.get(ADDED, [])
+    known = stock.items["item_id"].combine_chunks() if added else None
+    part_of = np.zeros(len(stock.codes), np.int64)
+    for number, key in enumerate(added, 1):
         survey = _open(workdir, SURVEY, key)
-        part = np.load(survey.file("vectors.npy"), allow_pickle=False)
-        ids = pq.read_table(survey.file("item_ids.parquet"))["item_id"].to_pylist()
-        whole[[row_of[item] for item in ids]] = part
-    return whole
+        vectors = np.load(survey.file("vectors.npy"), mmap_mode="r", allow_pickle=False)
+        ids = pq.read_table(survey.file("item_ids.parquet"))["item_id"].combine_chunks()
+        found = pc.fill_null(pc.index_in(ids, value_set=known), -1)
+        rows = found.to_numpy().astype(np.int64)
+        rows[np.isnan(vectors).any(axis=1)] = -1
+        part_of[rows[rows >= 0]] = number
+        parts.append((rows, vectors))
+    for number, (rows, _) in enumerate(parts):
+        rows[(rows >= 0) & (part_of[rows] != number)] = -1
+    return parts
 
 
 def _open(workdir: Path, kind: str, key: str) -> Artifact:

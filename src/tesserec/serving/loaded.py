@@ -80,7 +80,8 @@ class Loader:
         require_sound(folder, self._hashes)
         reader = self._reader_for(read_release(folder))
         recommender = self._load_recommender(folder, beside=[one.recommender for one in beside])
-        same = [b.catalogue for b in beside if b.catalogue.row_of is recommender.row_of]
+        # not row_of, which a release with patched items shares with the one before
+        same = [b.catalogue for b in beside if b.catalogue.items is recommender.items]
         catalogue = same[0] if same else Catalogue(recommender.items, recommender.row_of)
         loaded = Loaded(release_id, recommender, reader, catalogue)
         _warm(loaded)

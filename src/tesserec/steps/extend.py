@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tesserec.artifacts import Artifact, build, write_atomic
 from tesserec.config import RunConfig
 from tesserec.errors import ArtifactError, TesserecError
-from tesserec.steps.survey import read_survey
+from tesserec.steps.survey import Survey, read_survey
 
 if TYPE_CHECKING:
     from tesserec.retokenization.intake import Intake
@@ -64,7 +64,7 @@ def _extended(workdir: Path, stock: Stock, survey: Artifact) -> tuple[Intake, st
 
     read = read_survey(survey)
     summary = read.summary
-    neighbours = _neighbours(workdir, stock)
+    neighbours = _neighbours(workdir, stock, read)
     intake = take_in(
         stock, read.listing, read.vectors, neighbours, now=summary["at"], whole=summary["whole"]
     )
@@ -85,13 +85,14 @@ def _extended(workdir: Path, stock: Stock, survey: Artifact) -> tuple[Intake, st
     return intake, release_id
 
 
-def _neighbours(workdir: Path, stock: Stock) -> Any:
+def _neighbours(workdir: Path, stock: Stock, survey: Survey) -> Any:
     from tesserec.retokenization import life
     from tesserec.retokenization.neighbours import Neighbours
-    from tesserec.retokenization.vectors import item_vectors
+    from tesserec.retokenization.vectors import vector_parts
 
-    active = life.in_status(stock.items, life.ACTIVE)
-    return Neighbours(lambda: item_vectors(workdir, stock), stock.codes, active)
+    gone = life.leaving(stock.items, survey.listing.seen, survey.summary["whole"])
+    active = life.in_status(stock.items, life.ACTIVE) & ~gone
+    return Neighbours(lambda: vector_parts(workdir, stock), stock.codes, active)
 
 
 def _no_code_changed(stock: Stock, intake: Intake) -> None:
@@ -105,8 +106,7 @@ def _no_code_changed(stock: Stock, intake: Intake) -> None:
     patch = intake.delta.code_patch
     if patch is None:
         return
-    quarantined = life.in_status(stock.items, life.QUARANTINED)
-    wrong = patch[0][~quarantined[patch[0]]]
+    wrong = patch[0][~life.waiting(stock.items)[patch[0]]]
     if len(wrong):
         raise ArtifactError(
             f"encoding would change the code of {len(wrong)} active items, "

@@ -39,10 +39,11 @@ def run(workdir: Path, config: RunConfig, extension: Artifact) -> Artifact:
         )
 
     artifact, reused = made()
-    if reused and told["release_id"]:
+    if reused:
         from tesserec.release import promoted
 
-        if promoted(workdir) == told["parent"]:  # rolled back since: hand it over again
+        # rolled back since; or nothing to do, and the server may do something else by now
+        if told["release_id"] is None or promoted(workdir) == told["parent"]:
             discard(artifact)
             artifact, _ = made()
     return artifact
@@ -50,26 +51,24 @@ def run(workdir: Path, config: RunConfig, extension: Artifact) -> Artifact:
 
 def _hand_over(workdir: Path, told: dict[str, Any]) -> dict[str, Any]:
     from tesserec.release import promote
-    from tesserec.release.candidate import withdraw_promotion
-    from tesserec.retokenization.rehearsal import rehearse_beside
-    from tesserec.serving.arrival import await_release
 
     release_id, parent = told["release_id"], told["parent"]
     if release_id is None:
-        return {"release_id": None, "parent": parent, "promoted": False, "served": False}
+        return {
+            "release_id": None,
+            "parent": parent,
+            "promoted": False,
+            "served": _served_already(workdir, parent),
+        }
+    from tesserec.retokenization.rehearsal import rehearse_beside
+
     began = time.monotonic()
     releases = workdir / "releases"
     rehearsed = rehearse_beside(releases / release_id, releases / parent)
     rehearsed_at = time.monotonic()
     pointer = promote(workdir, release_id)
     promoted_at = time.monotonic()
-    try:
-        reached = await_release(
-            workdir, release_id, since=pointer["promoted_at"], timeout_s=TIMEOUT_S
-        )
-    except ServingError as error:
-        withdraw_promotion(workdir, release_id, parent, str(error), by="tesserec retokenize")
-        raise GateFailed(f"{error}; {parent} is promoted again") from None
+    reached = _awaited(workdir, release_id, parent, since=pointer["promoted_at"])
     return {
         "release_id": release_id,
         "parent": parent,
@@ -83,3 +82,34 @@ def _hand_over(workdir: Path, told: dict[str, Any]) -> dict[str, Any]:
             "reach": round(reached, 2) if reached is not None else None,
         },
     }
+
+
+def _served_already(workdir: Path, release_id: str) -> bool:
+    """Whether the running server answers with the release that is promoted, which knows all.
+
+    A run that was killed between the two may have left a server that refuses it.
+    """
+    from tesserec.release.manifest import read_release, release_folder
+    from tesserec.release.pointer import read_pointer
+
+    pointer = read_pointer(workdir) or {}
+    manifest = read_release(release_folder(workdir, release_id))
+    if "cadence" not in manifest or pointer.get("previous") != manifest["parent"]:
+        from tesserec.serving.status import server_status
+
+        status = server_status(workdir)
+        return status is not None and status["serving"] == release_id
+    since = pointer["promoted_at"]
+    return _awaited(workdir, release_id, manifest["parent"], since=since) is not None
+
+
+def _awaited(workdir: Path, release_id: str, parent: str, *, since: str) -> float | None:
+    """Seconds until the running server serves it; None without one; back if it refuses."""
+    from tesserec.release.candidate import withdraw_promotion
+    from tesserec.serving.arrival import await_release
+
+    try:
+        return await_release(workdir, release_id, since=since, timeout_s=TIMEOUT_S)
+    except ServingError as error:
+        withdraw_promotion(workdir, release_id, parent, str(error), by="tesserec retokenize")
+        raise GateFailed(f"{error}; {parent} is promoted again") from None

@@ -27,9 +27,10 @@ def run(workdir: Path, config: RunConfig, *, items: str = "") -> Artifact:
     """Check the canary set, read the source and encode what is new or edited.
 
     The artefact `survey`: `new.parquet`, `changed.parquet`, `seen.npy`, `vectors.npy` float32
-    [new + changed, D], `item_ids.parquet` of these, `quarantine.parquet` (refused rows) and
-    `summary.json` {parent, at, whole, canary, read, refused}. The same release and the same source
-    give the same artefact, so a run that was killed goes on with it, with the same `at`.
+    [new + changed, D] (NaN: the content is what it was), `item_ids.parquet` of these,
+    `quarantine.parquet` (refused rows) and `summary.json` {parent, at, whole, canary, read,
+    refused}. The same release and the same source give the same artefact, so a run that was killed
+    goes on with it, with the same `at`. The canary set is looked at each time.
 
     Args:
         items: a file of new and edited items alone; "": the configured source, which lists all.
@@ -103,8 +104,8 @@ def _make(folder: Path, config: RunConfig, stock: Stock, source: Any, told: dict
     from tesserec.data.listing import read_listing
 
     listing = read_listing(source, config.data, stock.items, folder)
-    both = pa.concat_tables([listing.new, listing.changed.select(listing.new.column_names)])
-    vectors = encode(stock, config, both, listing)
+    listing, vectors = encode(stock, config, listing)
+    both = _both(listing)
     pq.write_table(listing.new, folder / "new.parquet", compression="zstd")
     changed = listing.changed.append_column("edited", pa.array(listing.edited, pa.bool_()))
     pq.write_table(changed, folder / "changed.parquet", compression="zstd")
@@ -124,21 +125,41 @@ def _make(folder: Path, config: RunConfig, stock: Stock, source: Any, told: dict
     log.info("survey of %d rows: %s", listing.read, summary)
 
 
-def encode(stock: Stock, config: RunConfig, items: pa.Table, listing: Listing) -> np.ndarray:
-    """Vectors of these items by the release's encoder."""
-    import tempfile
+def encode(stock: Stock, config: RunConfig, listing: Listing) -> tuple[Listing, np.ndarray]:
+    """The listing without items that have no vector, and the vectors [new + changed, D] of the
+    rest by the release's encoder; NaN for one whose content is what it was."""
+    import numpy as np
 
     encoder = stock.encoder
-    if encoder.encoder.name != "precomputed":
-        return encoder.encode(items)
-    from tesserec.data.vectors import join_vectors, vectors_file
+    if encoder.encoder.name == "precomputed":
+        listing, raw = _given_vectors(config, listing)
+        found = encoder.whitening.apply(raw) if len(raw) else np.zeros((0, encoder.whitening.dim))
+    else:
+        found = encoder.encode(_both(listing).filter(listing.to_encode))
+    vectors = np.full((len(listing.to_encode), encoder.whitening.dim), np.nan, np.float32)
+    vectors[listing.to_encode] = found
+    return listing, vectors
+
+
+def _given_vectors(config: RunConfig, listing: Listing) -> tuple[Listing, np.ndarray]:
+    """Raw vectors of the items to encode; an item without one is refused for itself alone."""
+    import numpy as np
+
+    from tesserec.data.vectors import find_vectors, vectors_file
 
     path = vectors_file(Path(config.data.path), config.encoder.vectors)
-    ids = items["item_id"].combine_chunks()
-    with tempfile.TemporaryDirectory() as scratch:
-        join_vectors(path, ids, listing.places, listing.read, Path(scratch))
-        encoder.encoder.attach(Path(scratch))
-        return encoder.encode(items)
+    wanted = listing.to_encode
+    ids = _both(listing)["item_id"].combine_chunks().filter(wanted)
+    raw, missing = find_vectors(path, ids, listing.places[wanted], listing.read)
+    unusable = np.zeros(len(wanted), bool)
+    unusable[np.flatnonzero(wanted)[missing]] = True
+    return listing.without(unusable, f"no vector in {path.name}"), raw[~missing]
+
+
+def _both(listing: Listing) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.concat_tables([listing.new, listing.changed.select(listing.new.column_names)])
 
 
 def _vectors_hash(config: RunConfig) -> str | None:
