@@ -14,6 +14,8 @@ CONTENT = (
     "title", "brand", "categories", "price", "keywords", "description", "image_caption"
 )  # fmt: skip
 _FIELD, _VALUE = "\x1f", "\x1e"
+# what stands for these in a text that holds them, so that other contents never look alike
+_ESCAPED = str.maketrans({"\x1d": "\x1d0", _VALUE: "\x1d1", _FIELD: "\x1d2"})
 
 
 def content_hashes(items: pa.Table) -> pa.Array:
@@ -40,5 +42,19 @@ def _text(items: pa.Table, name: str) -> pa.Array:
     if isinstance(column, pa.ChunkedArray):  # none of zero rows has a chunk
         column = column.combine_chunks()
     if pa.types.is_list(column.type):
-        column = pc.binary_join(column.cast(pa.list_(pa.string())), _VALUE)
-    return pc.fill_null(column.cast(pa.string()), "")
+        column = pc.binary_join(_escaped(column.cast(pa.list_(pa.string()))), _VALUE)
+        return pc.fill_null(column, "")
+    return pc.fill_null(_escaped(column.cast(pa.string())), "")
+
+
+def _escaped(column: pa.Array) -> pa.Array:
+    texts = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+    if not pc.any(pc.match_substring_regex(texts, "[\\x1d-\\x1f]")).as_py():
+        return column
+
+    def escaped(value: str | list[str] | None) -> str | list[str] | None:
+        if isinstance(value, list):
+            return [text.translate(_ESCAPED) for text in value]
+        return None if value is None else value.translate(_ESCAPED)
+
+    return pa.array([escaped(value) for value in column.to_pylist()], column.type)
