@@ -32,7 +32,7 @@ WORDS = (
 
 
 def row(number: int, **values: Any) -> dict[str, Any]:
-    """An item of the shop as its source tells it; equal texts for equal numbers modulo 48."""
+    """An item of the shop as its source tells it, made of a few words."""
     a, b, c = (WORDS[(number * step + number // 12) % 12] for step in (1, 5, 7))
     facts: dict[str, Any] = dict.fromkeys(ITEMS.names)
     facts |= {"item_id": fake.item_id(number), "title": f"{a} {b} {c}", "listed_at": 1000}
@@ -148,7 +148,7 @@ def _codes(folder: Path, vectors: np.ndarray, encoder: Path) -> None:
     pq.write_table(pa.table({"item_id": ids, "trained": flags}), folder / "item_ids.parquet")
     tokenizer.save(folder / "tokenizer")
     write_canary_codes(encoder, tokenizer, folder / "tokenizer")
-    found = make_reference(reference, vectors[held])
+    found = make_reference(reference, [fake.item_id(r) for r in held], vectors[held])
     assert found is not None
     found.save(folder / "tokenizer" / FOLDER)
 
