@@ -25,6 +25,7 @@ COMMANDS = {
     "retokenize": "keep semantic IDs fresh: encode new items into the running server",
     "release": "list, promote, roll back, verify and prune releases",
     "data": "make a generated shop, or fetch public data",
+    "bench": "measure policies of codes on the past, block by block",
 }
 EXIT_CODES = "exit codes: 0 done, 1 failed, 2 wrong use, 3 a gate said no"
 

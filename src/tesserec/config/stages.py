@@ -29,6 +29,7 @@ class DataConfig:
     time_unit: str = "auto"  # s | ms | us | iso | auto
     generated_users: int = 3000
     generated_items: int = 1200
+    generated_novel: float = 0.0  # share of the categories that open late in the year
     max_bad_share: float = 0.05  # more quarantined rows than this share stops the run
 
     def __post_init__(self) -> None:
@@ -40,6 +41,12 @@ class DataConfig:
             "data.time_unit",
             self.time_unit,
             "use auto, s, ms, us or iso",
+        )
+        check(
+            0 <= self.generated_novel <= 0.5,
+            "data.generated_novel",
+            self.generated_novel,
+            "use a share from 0 to 0.5",
         )
         check(0 <= self.max_bad_share <= 1, "data.max_bad_share", self.max_bad_share, "use 0 to 1")
         check(

@@ -63,7 +63,8 @@ def ingest_params(
     }
     if config.source == "generated":
         shop = [GENERATOR_VERSION, config.generated_users, config.generated_items, seed]
-        params["shop"] = shop
+        novel = config.generated_novel
+        params["shop"] = [*shop, novel] if novel else shop
     if encoder.name == "precomputed":
         path = vectors_file(Path(config.path), encoder.vectors)
         params["vectors"] = [path.name, sha256_of(path)]

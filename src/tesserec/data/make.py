@@ -67,25 +67,38 @@ def make_shop(
 
 
 def generate(
-    users: int, items: int, seed: int, dirty: float = 0.0, mean_events: float = 8.0
+    users: int,
+    items: int,
+    seed: int,
+    dirty: float = 0.0,
+    mean_events: float = 8.0,
+    novel: float = 0.0,
 ) -> tuple[pa.Table, pa.Table]:
     """The shop's interactions (grouped by user, in order) and items (in order of listing).
 
     Raises:
-        UsageError: a size below 1, or a share of dirty rows outside 0 to 0.5.
+        UsageError: a size below 1, or a share of dirty rows or novel leaves outside 0 to 0.5.
     """
-    return _shop(users, items, seed, dirty, mean_events, 0)[:2]
+    return _shop(users, items, seed, dirty, mean_events, 0, novel)[:2]
 
 
 def _shop(
-    users: int, items: int, seed: int, dirty: float, mean_events: float, new_items: int
+    users: int,
+    items: int,
+    seed: int,
+    dirty: float,
+    mean_events: float,
+    new_items: int,
+    novel: float = 0.0,
 ) -> tuple[pa.Table, pa.Table, pa.Table | None]:
     if users < 1 or items < RING:
         raise UsageError(f"a shop of {users} users and {items} items; use at least 1 and {RING}")
     if not 0 <= dirty <= 0.5:
         raise UsageError(f"dirty is {dirty}; use a share from 0 to 0.5")
+    if not 0 <= novel <= 0.5:
+        raise UsageError(f"novel is {novel}; use a share from 0 to 0.5")
     rng = np.random.default_rng(seed)
-    shop = lay_out(items, rng)
+    shop = lay_out(items, rng, novel)
     lengths, times = event_times(users, mean_events, rng)
     rows, wishes = walk(shop, lengths, times, rng)
     catalogue = items_table(shop, rng)

@@ -41,8 +41,11 @@ class Catalogue:
     departments: int
 
 
-def lay_out(items: int, rng: np.random.Generator) -> Catalogue:
-    """Draw the catalogue: two thirds are listed before the year begins, the rest during it."""
+def lay_out(items: int, rng: np.random.Generator, novel: float = 0.0) -> Catalogue:
+    """Draw the catalogue: two thirds are listed before the year begins, the rest during it.
+
+    `novel`: share of the leaves that open in the last 40 % of the year, with all of their items.
+    """
     departments = int(
         np.clip(round(items / ITEMS_A_DEPARTMENT), 1, len(DEPARTMENTS) * len(AUDIENCES))
     )
@@ -62,6 +65,12 @@ def lay_out(items: int, rng: np.random.Generator) -> Catalogue:
     during = launch[collection] + 0.5 * rng.random(items) ** 2 * (START + YEAR - launch[collection])
     listed = np.where(launch[collection] > 0, during, listed).astype(np.int64)
     listed[rng.permutation(items)[: max(1, items // 20)]] = START - YEAR  # never an empty shop
+    if novel:
+        leaves = departments * RING
+        late_leaf = rng.permutation(leaves) < round(novel * leaves)
+        opening = START + (0.6 + 0.3 * rng.random(leaves)) * YEAR
+        left = rng.random(items) ** 2 * (START + YEAR - opening[leaf])
+        listed = np.where(late_leaf[leaf], opening[leaf] + 0.5 * left, listed).astype(np.int64)
     order = np.argsort(listed, kind="stable")
     return Catalogue(
         leaf[order], collection[order], brand[order], listed[order], launch, departments

@@ -46,6 +46,24 @@ def test_the_shop_keeps_its_own_rules() -> None:
     assert (np.diff(interactions["timestamp"].to_numpy()) == 0).mean() > 0.02  # baskets: ties
 
 
+def test_novel_categories_open_late_and_the_others_stay() -> None:
+    interactions, items = generate(1000, 600, seed=1, novel=0.2)
+    opened: dict[str, int] = {}
+    for row in items.select(["categories", "listed_at"]).to_pylist():
+        path = row["categories"][0]
+        opened[path] = min(opened.get(path, START + YEAR), row["listed_at"])
+    late = [path for path, at in opened.items() if at >= START + 0.6 * YEAR]
+    assert len(late) == round(0.2 * len(opened))
+    plain = generate(1000, 600, seed=1)[1]
+    assert all(at < START + 0.6 * YEAR for path, at in opened.items() if path not in late)
+    leaves = [sorted(t["categories"].to_pylist()) for t in (plain, items)]
+    assert leaves[0] == leaves[1]  # the same shop, listed at other times
+    times = dict(zip(items["item_id"].to_pylist(), items["listed_at"].to_pylist(), strict=True))
+    assert all(times[r["item_id"]] <= r["timestamp"] for r in interactions.to_pylist())
+    with pytest.raises(UsageError, match="novel is"):
+        generate(10, 10, seed=1, novel=0.6)
+
+
 def test_a_default_shop_is_made_within_three_seconds() -> None:
     began = time.process_time()
     generate(3000, 1200, seed=1)

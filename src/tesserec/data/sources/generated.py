@@ -15,7 +15,7 @@ from tesserec.data.records import BATCH_ROWS, Chunk
 
 
 class Generated:
-    """Shop of `data.generated_users` x `data.generated_items`."""
+    """Shop of `data.generated_users` x `data.generated_items`, `data.generated_novel` of it new."""
 
     has_items = True
     time_unit = "s"
@@ -25,7 +25,13 @@ class Generated:
 
     @cached_property
     def _tables(self) -> tuple[pa.Table, pa.Table]:
-        return generate(self._config.generated_users, self._config.generated_items, self._seed)
+        config = self._config
+        return generate(
+            config.generated_users,
+            config.generated_items,
+            self._seed,
+            novel=config.generated_novel,
+        )
 
     def files(self) -> list[Path]:
         return []
