@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +17,11 @@ from tesserec.errors import UsageError
 from tesserec.evaluation.counts import training_counts
 from tesserec.retokenization.alignment import hungarian, renamed, renamed_codes
 from tesserec.retokenization.churn import churn
-from tesserec.retokenization.hysteresis import SLACK, refresh
+from tesserec.retokenization.hysteresis import refresh
 from tesserec.retokenization.paths import along_paths
 from tesserec.retokenization.replay_cells import Bench, Codes, settings
 from tesserec.tokenizers import TOKENIZERS
 
-WARM_PASSES = 5  # of Lloyd, from the present centres
 CHURN = "churn.json"
 Remake = Callable[[Bench, int, Codes], Codes]
 
@@ -33,7 +33,10 @@ def table_of(bench: Bench, policy: str, block: int) -> Artifact:
         params = {"block": 0, **settings(bench.config, "encoder", "tokenizer")}
         return bench.part("table", params, [], lambda folder: _base(bench, folder))
     before = table_of(bench, policy, block - 1)
-    params = {"block": block, "policy": policy}
+    params: dict[str, Any] = {"block": block, "policy": policy}
+    if policy == "hysteresis":
+        chosen = bench.config.retokenization
+        params |= {"slack": chosen.slack, "passes": chosen.passes}
 
     def make(folder: Path) -> None:
         old = Codes.read(bench, before)
@@ -84,8 +87,9 @@ def _hysteresis(bench: Bench, block: int, old: Codes) -> Codes:
     """P4: the centres move a little, and old items keep codes that still fit; encoder as before."""
     items = bench.timeline.items.slice(0, bench.timeline.known(block))
     vectors, known = old.encoder.encode(items), len(old.codes)
-    tokenizer = old.tokenizer.warm(vectors, WARM_PASSES)
-    kept = refresh(tokenizer, vectors[:known], old.codes, SLACK).codes
+    chosen = bench.config.retokenization
+    tokenizer = old.tokenizer.warm(vectors, chosen.passes)
+    kept = refresh(tokenizer, vectors[:known], old.codes, chosen.slack).codes
     return Codes(old.encoder, tokenizer, np.concatenate([kept, tokenizer.encode(vectors[known:])]))
 
 
