@@ -51,7 +51,7 @@ class Recommender:
             from tritonclient.grpc import InferenceServerClient
         except ImportError:
             raise need("tritonclient", "client") from None
-        check_call(timeout_s, retries)
+        check_call(url, timeout_s, retries)
         self.url, self.timeout_s, self.retries = url, timeout_s, retries
         self._throttle = Throttle()
         self._client = InferenceServerClient(**arguments(url, tls, keepalive_s))
@@ -127,7 +127,7 @@ class AsyncRecommender:
             from tritonclient.grpc.aio import InferenceServerClient
         except ImportError:
             raise need("tritonclient", "client") from None
-        check_call(timeout_s, retries)
+        check_call(url, timeout_s, retries)
         self.url, self.timeout_s, self.retries = url, timeout_s, retries
         self._throttle = Throttle()
         self._client = InferenceServerClient(**arguments(url, tls, keepalive_s))

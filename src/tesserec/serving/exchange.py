@@ -14,6 +14,13 @@ from tesserec.serving.throttle import Throttle
 from tesserec.serving.wire import OUTPUTS, TRY_LATER
 
 MODEL_NAME = "recommend"
+HINTS = {  # what gRPC says of a connection -> what to do
+    "WRONG_VERSION_NUMBER": "the server has no TLS: leave the files of TLS out",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not signed by the ca that is named: name the "
+    "right one",
+    "Socket closed": "it hung up: with TLS it does so if the client has none, or shows no "
+    "certificate that it trusts: name ca, cert and key",
+}
 # gRPC's code in the client's exception -> the request itself is bad, not the server
 BAD_REQUEST = ("INVALID_ARGUMENT", "NOT_FOUND")
 
@@ -140,12 +147,19 @@ def failure(error: Any, url: str, seconds: float) -> RequestError | ServingError
     if "INTERNAL" in status:
         return ServingError(f"{url} failed: {status} {message}")
     if "UNAVAILABLE" in status:
-        return ServingError(f"{url} did not answer: {status} {message}")
+        hints = [hint for words, hint in HINTS.items() if words in message and "connect" in message]
+        hint = f"{hints[0]} (" if hints else ""
+        return ServingError(f"{url} did not answer: {hint}{status} {message}{')' * bool(hints)}")
     return ServingError(f"{url} did not answer within {seconds:g} s: {status} {message}")
 
 
-def check_call(timeout_s: float, retries: int) -> None:
-    """Raises UsageError for a time or a number of retries that makes no sense."""
+def check_call(url: str, timeout_s: float, retries: int) -> None:
+    """Raises UsageError for an address, a time or a number of retries that makes no sense."""
+    if url.startswith(("http:", "https:", "grpc:")):
+        raise UsageError(
+            f"the address is {url}; gRPC wants host:port alone, here {url.split('//')[-1]} (the "
+            "address `grpc` that `tesserec serve` prints, not that of HTTP)"
+        )
     if not timeout_s > 0:
         raise UsageError(f"timeout_s is {timeout_s}; use seconds above 0")
     if retries < 0:

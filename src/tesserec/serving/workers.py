@@ -26,11 +26,12 @@ class Workers:
         with self._lock:
             if self._busy == self._count:
                 return False
-            self._busy += 1
-            if self._busy > len(self._threads):
+            if self._busy == len(self._threads):
                 name = f"{self._name}-{len(self._threads)}"
-                self._threads.append(threading.Thread(target=self._work, name=name, daemon=True))
-                self._threads[-1].start()
+                thread = threading.Thread(target=self._work, name=name, daemon=True)
+                thread.start()  # may fail; then nothing has changed
+                self._threads.append(thread)
+            self._busy += 1
         self._tasks.put(task)
         return True
 

@@ -193,6 +193,26 @@ def test_a_server_that_is_gone_is_asked_each_time(server: Any) -> None:
     assert len(server.seen) == 100
 
 
+@pytest.mark.parametrize("scheme", ["http", "https", "grpc"])
+def test_an_address_of_http_is_no_address(scheme: str) -> None:
+    with pytest.raises(UsageError, match="wants host:port alone, here h:8001"):
+        Recommender(f"{scheme}://h:8001")
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("failed to connect to all addresses; last error: Socket closed", "name ca, cert and key"),
+        ("failed to connect; SSL_ERROR_SSL: WRONG_VERSION_NUMBER", "the server has no TLS"),
+        ("failed to connect; CERTIFICATE_VERIFY_FAILED", "name the right one"),
+    ],
+)
+def test_what_to_do_about_tls(said: str, hint: str) -> None:
+    error = SimpleNamespace(status=lambda: "StatusCode.UNAVAILABLE", message=lambda: said)
+    told = str(failure(error, "h:1", 1))
+    assert told.startswith("h:1 did not answer: ") and hint in told and said in told
+
+
 def test_pauses_are_drawn_and_end_before_the_deadline() -> None:
     pauses = [Attempts(100, 3).pause_s() for _ in range(50)]
     assert len(set(pauses)) > 10 and all(0 <= (pause or 0) <= 0.02 for pause in pauses)
