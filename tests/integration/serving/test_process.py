@@ -8,15 +8,17 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tesserec.errors import ServingError, UsageError
-from tesserec.release import promote, release_folder
+from tesserec.release import promote, promoted, release_folder
 from tesserec.serving.client import Recommender
 from tesserec.serving.server_file import read_server_file
+from tesserec.serving.status import server_status
 from tesserec.serving.triton import TritonProcess, start
 from tests.fakes.release import tiny_release
 
@@ -157,6 +159,28 @@ def test_wrong_bytes_are_not_served(promoted_shop: Path, project: Path) -> None:
     assert "Triton did not become ready" in first
     assert f"release {release} is damaged: models/rpg/model.safetensors has other bytes" in first
     assert str(promoted_shop / "serving") in str(caught.value), "the log is named"
+
+
+def test_a_damaged_promoted_release_falls_back(
+    promoted_shop: Path, project: Path, light_models: Path
+) -> None:
+    first = promoted(promoted_shop)
+    second = tiny_release(promoted_shop, seed=2)
+    promote(promoted_shop, second)
+    path = release_folder(promoted_shop, second) / "models" / "rpg" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    with (
+        start(promoted_shop, project, models=light_models) as server,
+        Recommender(server.grpc, timeout_s=10) as client,
+    ):
+        assert server.info["release_id"] == first == client.recommend(user_id="U1").release_id
+        assert f"RELEASE {second} IS PROMOTED AND NO GOOD" in server.log.read_text()
+        status = server_status(promoted_shop)
+        assert status and status["instead_of"] == second
+        time.sleep(3)  # the server is told of numbers once a second
+        url = f"http://{server.info['metrics']}/metrics"
+        with urllib.request.urlopen(url, timeout=10) as reply:
+            assert "\ntesserec_fallback 1" in reply.read().decode()
 
 
 def test_a_registry_without_the_schema_is_not_served(shop: Any, project: Path) -> None:
