@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tesserec.config.checks import check
+from tesserec.retokenization.churn import Churn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,13 @@ class Budget:
         for name in ("items", "impressions"):
             share: float = getattr(self, name)
             check(0 <= share <= 1, f"budget.{name}", share, "use a share from 0 to 1")
+
+
+def within(budget: Budget, churn: Churn, hierarchical: bool) -> bool:
+    """Whether churn keeps to the budget."""
+    if hierarchical:
+        return churn.items <= budget.items and churn.impressions <= budget.impressions
+    return churn.digits <= budget.items and churn.digit_impressions <= budget.impressions
 
 
 class Spending:

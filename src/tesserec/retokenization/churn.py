@@ -17,6 +17,7 @@ class Churn:
     items: float  # whose tuple changed
     impressions: float  # the same, each item counting as often as it was shown
     digits: float  # of all digits of all items
+    digit_impressions: float  # the same, weighted like `impressions`
     by_digit: list[float]
     prefix: list[float]  # items of which one of the first 1, 2, ... m digits changed
     relabel_free: list[float]  # by digit, after the best renaming of its codes one to one
@@ -42,6 +43,7 @@ def churn(old: np.ndarray, new: np.ndarray, weights: np.ndarray | None = None) -
         items=_share(moved.sum(), moved.size),
         impressions=_share(shown[moved].sum(), shown.sum()),
         digits=_share(changed.sum(), changed.size),
+        digit_impressions=_share((changed.sum(axis=1) * shown).sum(), shown.sum() * old.shape[1]),
         by_digit=[_share(column.sum(), len(column)) for column in changed.T],
         prefix=[_share(c.sum(), len(c)) for c in np.logical_or.accumulate(changed, axis=1).T],
         relabel_free=[_relabel_free(a, b) for a, b in zip(old.T, new.T, strict=True)],

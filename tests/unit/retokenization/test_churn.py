@@ -16,6 +16,7 @@ def test_shares_by_item_digit_prefix_and_impressions() -> None:
     new[0, 1], new[1] = 9, [8, 8]
     found = churn(OLD, new, np.array([7, 1, 1, 1]))
     assert found.items == 0.5 and found.impressions == 0.8
+    assert found.digit_impressions == (7 + 2) / 20
     assert found.digits == 3 / 8 and found.by_digit == [0.25, 0.5] and found.prefix == [0.25, 0.5]
 
 

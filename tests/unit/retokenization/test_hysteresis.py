@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tesserec.errors import UsageError
-from tesserec.retokenization.budget import Budget, Spending, by_worth
+from tesserec.retokenization.budget import Budget, Spending, by_worth, within
 from tesserec.retokenization.churn import churn
 from tesserec.retokenization.hysteresis import refresh
 from tesserec.tokenizers.opq import OPQ
@@ -75,19 +75,20 @@ def test_the_budget_is_kept_and_used_up(
     shown = np.random.default_rng(seed).zipf(1.5, len(x)).clip(max=10_000) - 1
     budget = Budget(items=share, impressions=impressions)
     found = refresh(warm, x, old, 0.1, shown, budget)
-    changed = found.codes != old
-    if warm.hierarchical:
-        spent = [churn(old, found.codes, shown).items, churn(old, found.codes, shown).impressions]
-    else:
-        spent = [changed.mean(), (changed.sum(1) * shown).sum() / (shown.sum() * 4)]
-    assert spent[0] <= share and spent[1] <= impressions
+    spent = churn(old, found.codes, shown)
+    assert within(budget, spent, warm.hierarchical)
     all_of_them = refresh(warm, x, old, 0.1)
     assert found.wished == all_of_them.wished
     if found.made < found.wished:  # one unit more would be too much for one of the two
-        left = (all_of_them.codes != old) & ~changed
-        next_best = shown[left.any(axis=1)].max() / shown.sum() / (1 if warm.hierarchical else 4)
-        one = 1 / (len(x) * (1 if warm.hierarchical else 4))
-        assert spent[0] + one > share or spent[1] + next_best > impressions
+        digits = 1 if warm.hierarchical else 4
+        items, seen = (
+            (spent.items, spent.impressions)
+            if warm.hierarchical
+            else (spent.digits, spent.digit_impressions)
+        )
+        left = ((all_of_them.codes != old) & (found.codes == old)).any(axis=1)
+        most = shown[left].max() / (shown.sum() * digits)
+        assert items + 1 / (len(x) * digits) > share or seen + most > impressions
 
 
 def test_the_most_benefit_an_impression_first_and_the_unseen_before_all() -> None:
