@@ -16,12 +16,14 @@ from tesserec.errors import GateFailed
 from tesserec.locks import exclusive
 
 EXAMPLES = """examples:
+  tesserec retokenize decide                           what is due, and why
   tesserec retokenize encode                           new and edited items of the configured data
   tesserec retokenize encode --items new.parquet       of one file alone
   tesserec retokenize encode data.path=/data/today     of data that lie elsewhere now
   tesserec retokenize maintain                         then codes within the budget, and the model
 """
 ACTIONS = {
+    "decide": "say which of the others is due, with the evidence; changes nothing",
     "encode": "give new and edited items their IDs, promote them into the running server",
     "maintain": "encode, move codes that no longer fit within a budget, tune the model",
 }
@@ -102,6 +104,46 @@ def _configuration(workdir: Path, options: argparse.Namespace) -> RunConfig:
     from tesserec.retokenization.stock import open_stock
 
     return change_config(open_stock(workdir).config, options.overrides)
+
+
+def _decide(workdir: Path, options: argparse.Namespace, out: Output) -> int:
+    from tesserec.steps import decide, survey
+
+    config = _configuration(workdir, options)
+    clock = _Clock(out)
+    found = clock("survey", lambda: survey.run(workdir, config), _surveyed)
+    made = clock("decide", lambda: decide.run(workdir, config, found), _name)
+    told = made.read_json("decision.json")
+    out.result(
+        {
+            "release_id": told["parent"],
+            "parent": told["parent"],
+            "cadence": "decide",
+            "new_items": told["waiting"]["new"],
+            "reachable": 0,
+            "churn": {"items": 0.0, "impressions": 0.0, "digits": 0.0},
+            "seconds": {**clock.seconds, "total": round(sum(clock.seconds.values()), 2)},
+            "decision": {key: told[key] for key in ("due", "reasons", "evidence", "waiting")},
+        }
+    )
+    rows = [
+        [e["test"], _number(e["effect"]), _number(e["null"]), _number(e["p"]), _fired(e), e["text"]]
+        for e in told["evidence"]
+    ]
+    out.table("evidence", ["what", "effect", "limit", "p", "", ""], rows)
+    if told["due"] == "none":
+        out.line(f"nothing is due: release {told['parent']} is fresh")
+    else:
+        out.line(f"due: tesserec retokenize {told['due']} ({'; '.join(told['reasons'])})")
+    return 0
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _fired(evidence: dict[str, Any]) -> str:
+    return "fires" if evidence["fires"] else ""
 
 
 def _encode(workdir: Path, options: argparse.Namespace, out: Output) -> int:
