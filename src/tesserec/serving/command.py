@@ -23,9 +23,14 @@ from tesserec.serving.tracing import trace_flags
 # What would change the server or have it read memory by name: for nobody.
 LOCKED = "model-repository,shared-memory,trace,logging"
 PING_MS = 10_000  # clients may ping so often (Triton's own default is 5 minutes)
-# glibc: threads share two heaps, instead of sixteen that each grow to the largest messages. A low
-# threshold for mapping would give all back, but map the decoder's blocks anew for each batch.
-MEMORY = {"MALLOC_ARENA_MAX": "2"}
+# glibc: threads share two heaps, instead of sixteen that each grow to the largest messages, which
+# themselves are mapped and given back. The model's process takes the thresholds back
+# (`tesserec.serving.heap`): they would map the decoder's blocks anew for each batch.
+MEMORY = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(64 << 10),
+    "MALLOC_TRIM_THRESHOLD_": str(128 << 10),
+}
 # Runs in a small process of its own: code between fork and exec of a threaded one may deadlock.
 # The kernel sends SIGTERM when the parent is gone; getppid tells if it went before prctl.
 # The size of files binds the shared memory, which is one; Python ignores the signal for it, and

@@ -8,15 +8,12 @@ was promoted before it.
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import logging
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +25,7 @@ from tesserec.release.candidate import CANARY, SHADOW, withdraw_candidate, withd
 from tesserec.release.pointer import promoted, read_pointer
 from tesserec.serving.features import Reader, open_reader
 from tesserec.serving.first import load_first
+from tesserec.serving.heap import give_back
 from tesserec.serving.judge import Judge, Tally
 from tesserec.serving.loaded import Loaded, Loader, load_recommender
 from tesserec.serving.meter import MemoryMeter, Meter
@@ -344,7 +342,7 @@ class Manager:
         self._tell()
         if fewer:
             self._shadow.clear()
-            _free()
+            give_back()
 
     def _tell(self) -> None:
         """Metrics and, of a server that follows the pointer, `status.json`."""
@@ -366,10 +364,3 @@ class Manager:
                 write_status(self.workdir, told)
             except OSError:  # a full disk is no reason not to serve
                 log.exception("%s has no new status", self.workdir)
-
-
-def _free() -> None:
-    """Give a dropped release's memory back to the system."""
-    gc.collect()
-    with suppress(OSError, AttributeError):  # a C library other than glibc
-        ctypes.CDLL(None).malloc_trim(0)

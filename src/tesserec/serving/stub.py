@@ -10,6 +10,7 @@ import numpy
 
 from tesserec.errors import Overloaded, RequestError, ServingError
 from tesserec.serving.handler import Handler
+from tesserec.serving.heap import keep_blocks
 from tesserec.serving.long_texts import refuse_long_texts
 from tesserec.serving.meter_triton import TritonMeter
 from tesserec.serving.orphan import die_with_server
@@ -32,6 +33,7 @@ class Stub:
         # Before the seconds that the imports take, and before the first call to the server, which
         # would wait for ever for one that is gone.
         die_with_server()
+        keep_blocks()
         # The stub of this server was built for numpy 1: with numpy 2 it hands over zeros, silently.
         if int(numpy.__version__.split(".")[0]) >= 2:
             raise RuntimeError(f"numpy {numpy.__version__} in the serving environment; it needs <2")

@@ -22,14 +22,18 @@ class Workers:
         self._tasks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
 
     def start(self, task: Callable[[], object]) -> bool:
-        """Run a task in a free thread; False if all are busy."""
+        """Run a task in a free thread; False if all are busy, or the system gives no more."""
         with self._lock:
             if self._busy == self._count:
                 return False
             if self._busy == len(self._threads):
                 name = f"{self._name}-{len(self._threads)}"
                 thread = threading.Thread(target=self._work, name=name, daemon=True)
-                thread.start()  # may fail; then nothing has changed
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    log.error("%s can't be started: %s", name, error)
+                    return False
                 self._threads.append(thread)
             self._busy += 1
         self._tasks.put(task)
