@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from tesserec import __version__
 from tesserec.artifacts import Artifact, fsync_folder, sha256_of, write_atomic, write_manifest
-from tesserec.data.content import content_hashes
 from tesserec.decoders.graph_files import GRAPH
 from tesserec.errors import ArtifactError
 from tesserec.models.loading import files_of, members
@@ -129,6 +128,8 @@ def release_items(
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    from tesserec.data.content import content_hashes
 
     profile = pq.read_table(features.file("item_profile")).sort_by("row")
     ids = profile["item_id"].combine_chunks()
