@@ -21,7 +21,6 @@ from tesserec.release.manifest import (
     read_release,
     release_id_of,
 )
-from tesserec.retokenization.ledger import read_ledger, replay
 from tesserec.tables import grow_codes, is_patch
 
 RACE_S = 2.0  # a file changed less long ago may change again with the same times
@@ -181,6 +180,8 @@ def _ledger(folder: Path, parts: Mapping[str, Any]) -> list[str]:
     """Base and ledger give the code table that base, deltas and patches give."""
     if not parts.get("ledger"):
         return []
+    from tesserec.retokenization.ledger import read_ledger, replay
+
     paths = [part_path(folder, p) for p in parts_of(parts["codes"])]
     entries = read_ledger([part_path(folder, p) for p in parts_of(parts["ledger"])])
     try:
