@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from safetensors.numpy import load_file
 
 from tesserec.errors import ArtifactError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PATCH = "patch-"
 ROW = "row"  # of an items patch
@@ -52,6 +54,9 @@ def grow_items(paths: Sequence[Path], held: pa.Table | None = None) -> pa.Table:
     Raises:
         ArtifactError: a patch of rows that are not there.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     parts = [] if held is None else [held]
     index = np.arange(0 if held is None else held.num_rows)
     read = len(index)
@@ -72,6 +77,8 @@ def grow_items(paths: Sequence[Path], held: pa.Table | None = None) -> pa.Table:
 
 
 def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    import pyarrow as pa
+
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="default")
 
 
