@@ -25,10 +25,24 @@ class ContentEncoder:
         self.encoder = encoder
         self.whitening = whitening
 
-    def fit(self, items: pa.Table) -> None:
-        """Fit both parts on `items`: nothing that was listed after the training cut."""
-        self.encoder.fit(items)
-        self.whitening.fit(self.encoder.encode(items))
+    def fit(
+        self,
+        items: pa.Table,
+        chosen: np.ndarray | None = None,
+        raw: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Fit both parts and return the raw vectors [N, D] of all items.
+
+        Args:
+            chosen: bool [N], the items to learn from, none of them listed after the training cut;
+                None: all.
+            raw: the raw vectors, if an encoder that learns nothing has made them before.
+        """
+        known = np.ones(items.num_rows, bool) if chosen is None else chosen
+        self.encoder.fit(items.filter(pa.array(known)))
+        found = raw if raw is not None else self.encoder.encode(items)
+        self.whitening.fit(found[known])
+        return found
 
     def encode(self, items: pa.Table) -> np.ndarray:
         """float32 [N, pca_dim], row i = items row i."""

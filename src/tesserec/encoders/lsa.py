@@ -25,6 +25,7 @@ class LSA:
     """TF-IDF + SVD with a fixed seed. Rows of `encode` depend on their own text alone."""
 
     name = "lsa"
+    learns = True  # of the items that it is fitted on
 
     def __init__(self, dim: int = 256, seed: int = 1) -> None:
         self.dim = dim

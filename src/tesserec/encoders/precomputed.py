@@ -22,6 +22,7 @@ class Precomputed:
     """Looks vectors up. Saved as shape and hash: the vectors themselves stay in the raw data."""
 
     name = "precomputed"
+    learns = False  # of the items that it is fitted on
 
     def __init__(self, vectors: np.ndarray | None = None, item_ids: Sequence[str] = ()) -> None:
         self.vectors = vectors

@@ -23,6 +23,7 @@ class Sentence:
     """A model by name or local folder. Saved as its name and a hash of its weights, not copied."""
 
     name = "sentence"
+    learns = False  # of the items that it is fitted on
 
     def __init__(self, model: str, device: str = "") -> None:
         self.model = model

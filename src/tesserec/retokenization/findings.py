@@ -19,6 +19,7 @@ from tesserec.retokenization.decision import Finding
 from tesserec.retokenization.drift import FLOORS, alarm, drift, folk_psi
 from tesserec.retokenization.health import compared, health
 from tesserec.retokenization.ledger import read_ledger
+from tesserec.retokenization.reference import REFERENCE
 from tesserec.retokenization.stock import Stock
 from tesserec.retokenization.vectors import ADDED, SURVEY
 
@@ -33,7 +34,7 @@ def drift_findings(workdir: Path, stock: Stock, waiting: np.ndarray, *, seed: in
     """New items since the tokenizer was fitted, beside the held-out ones.
 
     Args:
-        waiting: vectors [n, D] of new items that have no code yet.
+        waiting: vectors [n, D], by the reference encoder, of new items that have no code yet.
     """
     vectors = np.concatenate([*_added(workdir, stock), waiting])[-MOST:]
     if stock.reference is None or len(vectors) < LEAST:
@@ -154,7 +155,7 @@ def exposure_finding(workdir: Path, stock: Stock, *, now: int) -> Finding | None
 
 
 def _added(workdir: Path, stock: Stock) -> list[np.ndarray]:
-    """Vectors of items that were new since the tokenizer was fitted."""
+    """Vectors, by the reference encoder, of items that were new since the tokenizer was fitted."""
     found = [np.zeros((0, stock.reference.tokenizer.dim if stock.reference else 0), np.float32)]
     for key in stock.manifest["sources"].get(ADDED, []):
         path = workdir / "artifacts" / f"{SURVEY}-{key}"
@@ -162,7 +163,7 @@ def _added(workdir: Path, stock: Stock) -> list[np.ndarray]:
             continue  # pruned: what is left is tested
         survey = open_artifact(path)
         new = pq.read_metadata(survey.file("new.parquet")).num_rows
-        found.append(np.load(survey.file("vectors.npy"), allow_pickle=False)[:new])
+        found.append(np.load(survey.file(REFERENCE), allow_pickle=False)[:new])
     return found
 
 

@@ -45,6 +45,7 @@ def take_in(
     stock: Stock,
     listing: Listing,
     vectors: np.ndarray,
+    seen: np.ndarray,
     neighbours: Neighbours | None,
     *,
     now: int,
@@ -55,12 +56,13 @@ def take_in(
     Args:
         vectors: float32 [n + changed, D], of the listing's new items and then its changed ones;
             NaN for one whose content is what it was.
+        seen: the same by the reference encoder.
         neighbours: finds the active items that are nearest in content; None: quarantined items have
             their own code.
         now: seconds; the moment of the run, which may have been killed and goes on.
         whole: the listing is of all items: those that it leaves out are gone.
     """
-    run = _Run(stock, listing, vectors, neighbours, now, whole)
+    run = _Run(stock, listing, vectors, seen, neighbours, now, whole)
     run.new_items()
     run.changed_items()
     run.overdue_items()
@@ -74,6 +76,7 @@ class _Run:
         stock: Stock,
         listing: Listing,
         vectors: np.ndarray,
+        seen: np.ndarray,
         neighbours: Neighbours | None,
         now: int,
         whole: bool,
@@ -87,7 +90,7 @@ class _Run:
         if asked.any():
             self.codes[asked] = stock.tokenizer.encode(vectors[asked])
             if reference is not None:
-                self.errors[asked] = reference.errors_of(vectors[asked])[1]
+                self.errors[asked] = reference.errors_of(seen[asked])[1]
         self.threshold = np.inf if reference is None else reference.threshold
         self.notes: list[str] = []
         if reference is None:

@@ -39,12 +39,17 @@ class Maintained:
 
 
 def maintain(
-    stock: Stock, vectors: np.ndarray, shown: np.ndarray, settings: RetokenizationConfig
+    stock: Stock,
+    vectors: np.ndarray,
+    seen: np.ndarray | None,
+    shown: np.ndarray,
+    settings: RetokenizationConfig,
 ) -> Maintained:
     """Move what is worth moving.
 
     Args:
         vectors: float32 [N, D], of all items.
+        seen: the same by the reference encoder; None: the release has none.
         shown: impressions float64 [N].
     """
     old = stock.codes
@@ -57,9 +62,9 @@ def maintain(
     moved = refresh(warm, vectors[active], split.codes, settings.slack, shown[active], half)
     codes = old.copy()
     codes[active] = moved.codes
-    reference = _reference(stock, vectors, active, settings.passes)
+    reference = None if seen is None else _reference(stock, seen, active, settings.passes)
     entries = _moves(stock, codes, active, split.splits)
-    activated, pending, more = _quarantine(stock, warm, reference, vectors, codes, waiting)
+    activated, pending, more = _quarantine(stock, warm, reference, vectors, seen, codes, waiting)
     return Maintained(
         tokenizer=warm,
         reference=reference,
@@ -105,6 +110,7 @@ def _quarantine(
     tokenizer: Any,
     reference: Reference | None,
     vectors: np.ndarray,
+    seen: np.ndarray | None,
     codes: np.ndarray,
     waiting: np.ndarray,
 ) -> tuple[list[int], dict[int, np.ndarray], list[Entry]]:
@@ -114,8 +120,8 @@ def _quarantine(
         return [], {}, []
     own = tokenizer.encode(vectors[rows]).astype(codes.dtype)
     fine = np.ones(len(rows), bool)
-    if reference is not None:
-        fine = accepted(reference.errors_of(vectors[rows])[1], reference.threshold)
+    if reference is not None and seen is not None:
+        fine = accepted(reference.errors_of(seen[rows])[1], reference.threshold)
     empty = np.asarray(stock.items["content"].is_null().to_numpy(), bool)[rows]
     activated, pending, entries = [], {}, []
     for row, code, good in zip(rows.tolist(), own, fine & ~empty, strict=True):
@@ -136,9 +142,7 @@ def _quarantine(
     return activated, pending, entries
 
 
-def _reference(
-    stock: Stock, vectors: np.ndarray, active: np.ndarray, passes: int
-) -> Reference | None:
+def _reference(stock: Stock, seen: np.ndarray, active: np.ndarray, passes: int) -> Reference | None:
     """The reference tokenizer follows as far, without the items that it holds out."""
     before = stock.reference
     if before is None:
@@ -146,6 +150,4 @@ def _reference(
     row_of = {item: row for row, item in enumerate(stock.item_ids)}
     held = np.array([row_of[item] for item in before.item_ids], np.int64)
     rest = np.setdiff1d(active, held)
-    return make_reference(
-        before.tokenizer.warm(vectors[rest], passes), before.item_ids, vectors[held]
-    )
+    return make_reference(before.tokenizer.warm(seen[rest], passes), before.item_ids, seen[held])

@@ -1,14 +1,16 @@
-"""The reference of drift and novelty: old items that a tokenizer of the same settings never saw.
+"""The reference of drift and novelty: old items that nothing which sees them was fitted on.
 
 On items that a codebook was fitted on its error is too low by a fifth, and its codes are balanced
 by construction: compared with those, new items look novel where nothing has changed
-(docs/retokenization.md). So a second tokenizer of the same settings, the reference tokenizer, is
-fitted without a tenth of the training items, and held-out old items and new items are compared as
-it sees them. The tokenizer that makes the codes keeps all of its training items.
+(docs/retokenization.md). An encoder that learns does the same to vectors. So a second encoder and a
+second tokenizer of the same settings, the reference, are fitted without a tenth of the items, and
+held-out old items and new ones are compared as these see them. What makes the codes that are served
+keeps all of its items.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,12 +28,17 @@ from tesserec.tokenizers import load_tokenizer
 
 FOLDER = "reference"  # below a release's tokenizer/
 HELD_OUT, ITEM_IDS = "held_out.safetensors", "held_out.parquet"
+REFERENCE = "reference.npy"  # of an artefact: vectors by the reference encoder
+SHARE = 10  # one item of so many is held out
 LEAST = 10  # held-out items without which there is no reference
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A tokenizer, and what it makes of the items that it never saw."""
+    """A tokenizer, and what it makes of the items that it never saw.
+
+    All vectors are those of the reference encoder.
+    """
 
     tokenizer: Any
     item_ids: list[str]  # of the held-out items
@@ -77,6 +84,12 @@ class Reference:
                 f"{len(arrays['errors'])} errors; make the release again"
             )
         return cls(load_tokenizer(home), ids, arrays["codes"], arrays["errors"])
+
+
+def held_out(item_ids: Sequence[str]) -> np.ndarray:
+    """bool [n]: the items that are held out, by a hash of their ids."""
+    digests = (hashlib.blake2b(item.encode(), digest_size=4).digest() for item in item_ids)
+    return np.array([int.from_bytes(d, "big") % SHARE == 0 for d in digests], bool)
 
 
 def make_reference(

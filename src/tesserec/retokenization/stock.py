@@ -17,7 +17,7 @@ from tesserec.release.manifest import part_path, parts_of, read_release, release
 from tesserec.release.pointer import promoted
 from tesserec.release.verify import require_sound
 from tesserec.retokenization.life import with_life
-from tesserec.retokenization.reference import Reference
+from tesserec.retokenization.reference import FOLDER, Reference
 from tesserec.tables import grow_codes, grow_items
 from tesserec.tokenizers import load_tokenizer
 
@@ -64,6 +64,12 @@ class Stock:
     @cached_property
     def encoder(self) -> ContentEncoder:
         return ContentEncoder.load(self.home("encoder"))
+
+    @cached_property
+    def reference_encoder(self) -> ContentEncoder | None:
+        """The one that held-out items and new ones are compared by; None: the release has none."""
+        home = self.home("encoder") / FOLDER
+        return ContentEncoder.load(home) if home.is_dir() else None
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -14,15 +14,18 @@ from tesserec.retokenization.stock import Stock
 
 ADDED = "added_vectors"  # of a manifest's sources: keys of `survey` artefacts, oldest first
 SURVEY = "survey"
+VECTORS = "vectors.npy"
 
 
-def item_vectors(workdir: Path, stock: Stock) -> np.ndarray:
+def item_vectors(workdir: Path, stock: Stock, name: str = VECTORS) -> np.ndarray:
     """float32 [N, D], row i of item i; memory-mapped if nothing was added since the run.
+
+    `name`: `vectors.npy`, or `reference.npy` for those by the reference encoder.
 
     Raises:
         ArtifactError: see `vector_parts`.
     """
-    parts = vector_parts(workdir, stock)
+    parts = vector_parts(workdir, stock, name)
     if len(parts) == 1:
         return parts[0][1]
     whole = np.full((len(stock.codes), parts[0][1].shape[1]), np.nan, np.float32)
@@ -31,7 +34,9 @@ def item_vectors(workdir: Path, stock: Stock) -> np.ndarray:
     return whole
 
 
-def vector_parts(workdir: Path, stock: Stock) -> list[tuple[np.ndarray, np.ndarray]]:
+def vector_parts(
+    workdir: Path, stock: Stock, name: str = VECTORS
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """The same as it lies on the disk: rows int64 [p] and memory-mapped vectors float32 [p, D].
 
     Row -1 is of a vector that a later part has anew, or that is none.
@@ -41,7 +46,7 @@ def vector_parts(workdir: Path, stock: Stock) -> list[tuple[np.ndarray, np.ndarr
     """
     sources = stock.manifest["sources"]
     base = _open(workdir, "vectors", sources["vectors"])
-    vectors = np.load(base.file("vectors.npy"), mmap_mode="r", allow_pickle=False)
+    vectors = np.load(base.file(name), mmap_mode="r", allow_pickle=False)
     # Rows of the run come first and never move; later ones are found by their ids.
     parts = [(np.arange(len(vectors)), vectors)]
     added = sources.get(ADDED, [])
@@ -49,7 +54,7 @@ def vector_parts(workdir: Path, stock: Stock) -> list[tuple[np.ndarray, np.ndarr
     part_of = np.zeros(len(stock.codes), np.int64)
     for number, key in enumerate(added, 1):
         survey = _open(workdir, SURVEY, key)
-        vectors = np.load(survey.file("vectors.npy"), mmap_mode="r", allow_pickle=False)
+        vectors = np.load(survey.file(name), mmap_mode="r", allow_pickle=False)
         ids = pq.read_table(survey.file("item_ids.parquet"))["item_id"].combine_chunks()
         found = pc.fill_null(pc.index_in(ids, value_set=known), -1)
         rows = found.to_numpy().astype(np.int64)

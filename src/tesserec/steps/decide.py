@@ -58,7 +58,7 @@ def _decide(
     from tesserec.retokenization.history import read_history
 
     read = read_survey(survey)
-    new = read.vectors[: read.listing.new.num_rows]
+    new = read.seen[: read.listing.new.num_rows]
     log = event_log(workdir)
     files = [[p.name, sha256_of(p)] for p in open_source(config.data, config.seed).files()]
     found = [

@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 def run(workdir: Path, config: RunConfig, raw: Artifact, features: Artifact) -> Artifact:
     """Return the `vectors` artefact: `vectors.npy` float32 [N, pca_dim], `item_ids.parquet`,
-    `encoder/` (with the whitening and the canary set) and `summary.json`; with a given code table
-    `codes.npy` in the same order, since the raw data is at hand only here. Skipped for a model
-    without codes.
+    `encoder/` (with whitening, canary set and reference encoder), `reference.npy` (the vectors by
+    that one) and `summary.json`; with a given code table `codes.npy` in the same order, since the
+    raw data is at hand only here. Skipped for a model without codes.
 
     Raises:
         DataError: the item profile has no rows or no plain row order, or an item has no vector.
@@ -65,7 +65,7 @@ def read_items(features: Artifact) -> Any:
 
 
 def listed_before(items: Any, cut: int | None) -> Any:
-    """The items that an encoder may learn from: all, or those listed before the training cut.
+    """bool [N]: the items that an encoder may learn from: all, or those listed before the cut.
 
     Raises:
         DataError: no item was listed before the cut.
@@ -73,36 +73,44 @@ def listed_before(items: Any, cut: int | None) -> Any:
     import numpy as np
 
     if cut is None:
-        return items
+        return np.ones(items.num_rows, bool)
     # Neither listed nor seen (null): nothing says that it existed then, so it is left out.
     listed = items["listed_at"].fill_null(np.iinfo(np.int64).max).to_numpy()
-    known = items.filter(listed < cut)
-    if not known.num_rows:
+    if not (listed < cut).any():
         raise DataError(
             f"no item was listed before the training cut {cut}; use a larger split.train_share, or "
             "check listed_at of the items"
         )
-    return known
+    return listed < cut
 
 
 def _make(folder: Path, config: RunConfig, raw: Artifact, features: Artifact) -> None:
     import numpy as np
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from tesserec.artifacts import write_atomic
     from tesserec.encoders import ContentEncoder
     from tesserec.encoders.whitening import Whitening
     from tesserec.retokenization.canary import write_canary
+    from tesserec.retokenization.reference import FOLDER, LEAST, REFERENCE, held_out
 
     items = read_items(features)
     fitted = listed_before(items, features.read_json("summary.json")["cuts"].get("train"))
     encoder = ContentEncoder(_new_encoder(config, raw), Whitening(config.encoder.pca_dim))
-    encoder.fit(fitted)
-    vectors = encoder.encode(items)
+    plain = encoder.fit(items, fitted)
+    vectors = encoder.whitening.apply(plain)
+    known = items.filter(pa.array(fitted))
     log.info(
-        "encoded %d items with %s, fitted on %d", len(vectors), config.encoder.name, len(fitted)
+        "encoded %d items with %s, fitted on %d", len(vectors), config.encoder.name, len(known)
     )
     np.save(folder / "vectors.npy", vectors, allow_pickle=False)
+    rest = fitted & ~held_out(items["item_id"].to_pylist())
+    if (fitted & ~rest).sum() >= LEAST and rest.any():
+        second = ContentEncoder(_new_encoder(config, raw), Whitening(config.encoder.pca_dim))
+        plain = second.fit(items, rest, None if second.encoder.learns else plain)
+        np.save(folder / REFERENCE, second.whitening.apply(plain), allow_pickle=False)
+        second.save(folder / "encoder" / FOLDER)
     if config.tokenizer.name == "given":
         from tesserec.tokenizers.given import given_codes
 
@@ -112,11 +120,11 @@ def _make(folder: Path, config: RunConfig, raw: Artifact, features: Artifact) ->
         items.select(["item_id"]).replace_schema_metadata(None), folder / "item_ids.parquet"
     )
     encoder.save(folder / "encoder")
-    write_canary(folder / "encoder", fitted, encoder)
+    write_canary(folder / "encoder", known, encoder)
     summary = {
         "encoder": config.encoder.name,
         "items": len(vectors),
-        "fitted_on": len(fitted),
+        "fitted_on": len(known),
         "width": len(encoder.whitening.mean),
         "pca_dim": config.encoder.pca_dim,
         "rank": encoder.whitening.rank,

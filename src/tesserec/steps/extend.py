@@ -66,7 +66,13 @@ def _extended(workdir: Path, stock: Stock, survey: Artifact) -> tuple[Intake, st
     summary = read.summary
     neighbours = _neighbours(workdir, stock, read)
     intake = take_in(
-        stock, read.listing, read.vectors, neighbours, now=summary["at"], whole=summary["whole"]
+        stock,
+        read.listing,
+        read.vectors,
+        read.seen,
+        neighbours,
+        now=summary["at"],
+        whole=summary["whole"],
     )
     if intake.delta.empty:
         return intake, None

@@ -101,6 +101,7 @@ def _make(folder: Path, workdir: Path, config: RunConfig, stock: Stock, features
     from tesserec.retokenization.impressions import impressions
     from tesserec.retokenization.ledger import ledger_table
     from tesserec.retokenization.maintenance import CADENCE, maintain
+    from tesserec.retokenization.reference import REFERENCE
     from tesserec.retokenization.vectors import item_vectors
 
     block = read_block(workdir, stock, features)
@@ -110,7 +111,10 @@ def _make(folder: Path, workdir: Path, config: RunConfig, stock: Stock, features
     events = None if block is None else (block.rows, block.times)
     shown, counted = impressions(workdir, row_of, events, now=now)
     vectors = np.asarray(item_vectors(workdir, stock))
-    found = maintain(stock, vectors, shown, config.retokenization)
+    seen = None
+    if stock.reference is not None:
+        seen = np.asarray(item_vectors(workdir, stock, REFERENCE))
+    found = maintain(stock, vectors, seen, shown, config.retokenization)
     home = _save_tokenizer(folder / "tokenizer", stock, found)
     moved = churn(stock.codes, found.codes, shown)
     tuning = _tune(folder, workdir, config, stock, found.codes, block)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tesserec.artifacts import Artifact, build, sha256_of, write_atomic
 from tesserec.config import RunConfig
+from tesserec.retokenization.reference import REFERENCE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,11 +27,11 @@ log = logging.getLogger(__name__)
 def run(workdir: Path, config: RunConfig, *, items: str = "") -> Artifact:
     """Check the canary set, read the source and encode what is new or edited.
 
-    The artefact `survey`: `new.parquet`, `changed.parquet`, `seen.npy`, `vectors.npy` float32
-    [new + changed, D] (NaN: the content is what it was), `item_ids.parquet` of these,
-    `quarantine.parquet` (refused rows) and `summary.json` {parent, at, whole, canary, read,
-    refused}. The same release and the same source give the same artefact, so a run that was killed
-    goes on with it, with the same `at`. The canary set is looked at each time.
+    The artefact `survey`: `new.parquet`, `changed.parquet`, `seen.npy`, `vectors.npy` and
+    `reference.npy` float32 [new + changed, D] (NaN: the content is what it was),
+    `item_ids.parquet` of these, `quarantine.parquet` (refused rows) and `summary.json` {parent, at,
+    whole, canary, read, refused}. The same release and the same source give the same artefact, so a
+    run that was killed goes on with it, with the same `at`. The canary set is looked at each time.
 
     Args:
         items: a file of new and edited items alone; "": the configured source, which lists all.
@@ -73,6 +74,7 @@ class Survey:
 
     listing: Listing
     vectors: np.ndarray  # float32 [new + changed, D]
+    seen: np.ndarray  # the same by the reference encoder
     summary: dict[str, Any]
 
 
@@ -93,7 +95,10 @@ def read_survey(artifact: Artifact) -> Survey:
         read=summary["read"],
         refused=summary["refused"],
     )
-    return Survey(listing, np.load(artifact.file("vectors.npy"), allow_pickle=False), summary)
+    vectors, seen = (
+        np.load(artifact.file(name), allow_pickle=False) for name in ("vectors.npy", REFERENCE)
+    )
+    return Survey(listing, vectors, seen, summary)
 
 
 def _make(folder: Path, config: RunConfig, stock: Stock, source: Any, told: dict[str, Any]) -> None:
@@ -104,7 +109,7 @@ def _make(folder: Path, config: RunConfig, stock: Stock, source: Any, told: dict
     from tesserec.data.listing import read_listing
 
     listing = read_listing(source, config.data, stock.items, folder)
-    listing, vectors = encode(stock, config, listing)
+    listing, vectors, seen = encode(stock, config, listing)
     both = _both(listing)
     pq.write_table(listing.new, folder / "new.parquet", compression="zstd")
     changed = listing.changed.append_column("edited", pa.array(listing.edited, pa.bool_()))
@@ -112,6 +117,7 @@ def _make(folder: Path, config: RunConfig, stock: Stock, source: Any, told: dict
     pq.write_table(both.select(["item_id"]), folder / "item_ids.parquet", compression="zstd")
     np.save(folder / "seen.npy", listing.seen, allow_pickle=False)
     np.save(folder / "vectors.npy", vectors, allow_pickle=False)
+    np.save(folder / REFERENCE, seen, allow_pickle=False)
     summary = {
         "parent": stock.release_id,
         **told,
@@ -125,20 +131,31 @@ def _make(folder: Path, config: RunConfig, stock: Stock, source: Any, told: dict
     log.info("survey of %d rows: %s", listing.read, summary)
 
 
-def encode(stock: Stock, config: RunConfig, listing: Listing) -> tuple[Listing, np.ndarray]:
+def encode(
+    stock: Stock, config: RunConfig, listing: Listing
+) -> tuple[Listing, np.ndarray, np.ndarray]:
     """The listing without items that have no vector, and the vectors [new + changed, D] of the
-    rest by the release's encoder; NaN for one whose content is what it was."""
+    rest by the release's encoder and by its reference encoder (the same where it has none); NaN
+    for one whose content is what it was."""
     import numpy as np
 
-    encoder = stock.encoder
+    encoder, second = stock.encoder, stock.reference_encoder
+    raw = None
     if encoder.encoder.name == "precomputed":
         listing, raw = _given_vectors(config, listing)
-        found = encoder.whitening.apply(raw) if len(raw) else np.zeros((0, encoder.whitening.dim))
-    else:
-        found = encoder.encode(_both(listing).filter(listing.to_encode))
-    vectors = np.full((len(listing.to_encode), encoder.whitening.dim), np.nan, np.float32)
-    vectors[listing.to_encode] = found
-    return listing, vectors
+    asked = listing.to_encode
+    vectors = np.full((len(asked), encoder.whitening.dim), np.nan, np.float32)
+    seen = vectors
+    if not asked.any():
+        return listing, vectors, seen
+    items = _both(listing).filter(asked)
+    plain = encoder.encoder.encode(items) if raw is None else raw
+    vectors[asked] = encoder.whitening.apply(plain)
+    if second is not None:
+        seen = vectors.copy()
+        again = second.encoder.encode(items) if second.encoder.learns else plain
+        seen[asked] = second.whitening.apply(again)
+    return listing, vectors, seen
 
 
 def _given_vectors(config: RunConfig, listing: Listing) -> tuple[Listing, np.ndarray]:

@@ -42,10 +42,16 @@ def _make(folder: Path, config: RunConfig, vectors: Artifact, features: Artifact
 
     from tesserec.artifacts import write_atomic
     from tesserec.retokenization.canary import write_canary_codes
-    from tesserec.retokenization.reference import FOLDER, LEAST, make_reference
+    from tesserec.retokenization.reference import (
+        FOLDER,
+        LEAST,
+        REFERENCE,
+        held_out,
+        make_reference,
+    )
     from tesserec.steps.encode import read_items
     from tesserec.tokenizers import CodeTable
-    from tesserec.tokenizers.quality import hold_out, quality
+    from tesserec.tokenizers.quality import quality
 
     x = np.load(vectors.file("vectors.npy"), allow_pickle=False)
     item_ids = pq.read_table(vectors.file("item_ids.parquet"))["item_id"].to_pylist()
@@ -68,14 +74,19 @@ def _make(folder: Path, config: RunConfig, vectors: Artifact, features: Artifact
     CodeTable(item_ids, codes, trained).save(folder)
     tokenizer.save(folder / "tokenizer")
     rng = np.random.default_rng([config.seed, 1])
-    held = hold_out(trained, rng)
-    reference = None
-    if config.tokenizer.name != "given" and len(held) >= LEAST:
+    reference, seen = None, x
+    held = np.flatnonzero(trained & held_out(item_ids))
+    if (
+        config.tokenizer.name != "given"
+        and len(held) >= LEAST
+        and (vectors.path / REFERENCE).is_file()
+    ):
+        seen = np.load(vectors.file(REFERENCE), allow_pickle=False)
         rest = trained.copy()
         rest[held] = False
         second = _new_tokenizer(config)
-        second.fit(x[rest], rng)
-        reference = make_reference(second, [item_ids[row] for row in held.tolist()], x[held])
+        second.fit(seen[rest], rng)
+        reference = make_reference(second, [item_ids[row] for row in held.tolist()], seen[held])
     if reference is not None:
         reference.save(folder / "tokenizer" / FOLDER)
     report = quality(
@@ -87,6 +98,7 @@ def _make(folder: Path, config: RunConfig, vectors: Artifact, features: Artifact
         rng,
         reference=reference.tokenizer if reference else None,
         held=held,
+        seen=seen,
     )
     write_atomic(folder / "quality.json", json.dumps(report, indent=1))
 

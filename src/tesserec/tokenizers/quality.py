@@ -9,7 +9,6 @@ import numpy as np
 
 _QUERIES = 2000  # items whose neighbours are looked at
 _PAIRS = 200_000  # random pairs for the chance level
-HELD_OUT_SHARE = 0.1
 
 
 def usage(codes: np.ndarray, codebook_size: int) -> list[dict[str, float]]:
@@ -94,14 +93,6 @@ def neighbour_agreement(
     }
 
 
-def hold_out(
-    trained: np.ndarray, rng: np.random.Generator, share: float = HELD_OUT_SHARE
-) -> np.ndarray:
-    """int64 rows, ascending: so many of the training items (bool [N]), by lot."""
-    order = rng.permutation(np.flatnonzero(trained))
-    return np.sort(order[: int(len(order) * share)])
-
-
 def quality(
     codes: np.ndarray,
     vectors: np.ndarray,
@@ -112,11 +103,13 @@ def quality(
     *,
     reference: Any = None,
     held: np.ndarray | None = None,
+    seen: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """The quality table of a finished code table, as JSON takes it.
 
     `reference` is a tokenizer of the same settings that was fitted without the training items
-    `held`: the error on those is the honest one. On items that a book was fitted on the error is
+    `held`: the error on those is the honest one (`seen`: all vectors as that tokenizer gets them;
+    None: `vectors`). On items that a book was fitted on the error is
     too low by a fifth (docs/tokenizers.md), and items outside of training are few and newer, so
     they measure drift, not the tokenizer. A given table has no centres and no errors.
     """
@@ -133,8 +126,9 @@ def quality(
         errors["training_items"] = reconstruction_error(vectors, decoded[train], train)
         errors["other_items"] = reconstruction_error(vectors, decoded[other], other)
         if reference is not None and held is not None:
-            met = reference.decode(reference.encode(vectors[held]))
-            errors["held_out"] = reconstruction_error(vectors, met, held)
+            own = vectors if seen is None else seen
+            met = reference.decode(reference.encode(own[held]))
+            errors["held_out"] = reconstruction_error(own, met, held)
             errors["held_out_items"] = len(held)
     centres = tokenizer.centres.shape[1] if hasattr(tokenizer, "centres") else codes.max() + 1
     return {
