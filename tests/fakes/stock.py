@@ -148,7 +148,7 @@ def _codes(folder: Path, vectors: np.ndarray, encoder: Path) -> None:
     pq.write_table(pa.table({"item_id": ids, "trained": flags}), folder / "item_ids.parquet")
     tokenizer.save(folder / "tokenizer")
     write_canary_codes(encoder, tokenizer, folder / "tokenizer")
-    found = make_reference(reference, [fake.item_id(r) for r in held], vectors[held])
+    found = make_reference(reference, [fake.item_id(r) for r in held.tolist()], vectors[held])
     assert found is not None
     found.save(folder / "tokenizer" / FOLDER)
 

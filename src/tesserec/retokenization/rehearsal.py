@@ -32,11 +32,14 @@ def rehearse_beside(folder: Path, parent: Path, *, seed: int = 0) -> dict[str, i
     known, total = len(old.item_ids), len(new.item_ids)
     if new.item_ids[:known] != old.item_ids:
         raise GateFailed(f"release {new.release_id} has other item rows than {old.release_id}")
+    same = _same_codes(old, new)
     rng = np.random.default_rng(seed)
-    histories = [rng.integers(0, known, LENGTH) for _ in range(HISTORIES)]
+    # of items whose code stayed: a moved one in a history moves the whole ranking
+    drawn = np.flatnonzero(same) if same.any() else np.arange(known)
+    histories = [rng.choice(drawn, LENGTH) for _ in range(HISTORIES)]
     models = [name for name in new.hashes if name.startswith("models/")]
     if all(new.hashes[name] == old.hashes.get(name) for name in models):
-        _same_rankings(old, new, histories)
+        _same_rankings(old, new, histories, same)
     fresh = np.arange(known, total)
     fresh = fresh[_shown(new)[known:]]
     return {
@@ -46,11 +49,18 @@ def rehearse_beside(folder: Path, parent: Path, *, seed: int = 0) -> dict[str, i
     }
 
 
-def _same_rankings(old: Recommender, new: Recommender, histories: list[np.ndarray]) -> None:
-    known, total = len(old.item_ids), len(new.item_ids)
-    same = np.zeros(total, bool)
+def _same_codes(old: Recommender, new: Recommender) -> np.ndarray:
+    """bool [N] of the new release: known to the old one, with the same code."""
+    same = np.zeros(len(new.item_ids), bool)
     assert new.codes is not None and old.codes is not None
-    same[:known] = (new.codes[:known] == old.codes).all(axis=1)
+    same[: len(old.item_ids)] = (new.codes[: len(old.codes)] == old.codes).all(axis=1)
+    return same
+
+
+def _same_rankings(
+    old: Recommender, new: Recommender, histories: list[np.ndarray], same: np.ndarray
+) -> None:
+    known, total = len(old.item_ids), len(new.item_ids)
     rules = [Constraints(allowed=pack_bits(same[:n])) for n in (known, total)]
     before = old.recommend_rows(histories, DEPTH, rules[0])
     after = new.recommend_rows(histories, DEPTH, rules[1])

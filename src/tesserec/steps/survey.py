@@ -56,6 +56,9 @@ def run(workdir: Path, config: RunConfig, *, items: str = "") -> Artifact:
     params: dict[str, Any] = {
         "release": stock.release_id,
         "whole": not items,
+        "columns": {table: dict(names) for table, names in data.columns.items()},
+        "list_separator": data.list_separator,
+        "max_bad_share": data.max_bad_share,
         "files": [[path.name, sha256_of(path)] for path in source.files()],
         "shop": [config.data.generated_items, config.seed] if not source.files() else None,
         "vectors": _vectors_hash(config),

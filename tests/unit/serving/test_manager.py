@@ -306,3 +306,27 @@ def wait_until(what: Callable[[], bool]) -> None:
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_patched_items_are_those_that_are_shown(tmp_path: Path) -> None:
+    """A release that only hides an item shares its rows with the one before, not its facts."""
+    import pyarrow as pa
+
+    from tesserec.release.delta import Delta, build_delta
+    from tesserec.release.manifest import read_release
+    from tesserec.retokenization.stock import Stock
+
+    first = tiny_release(tmp_path)
+    promote(tmp_path, first)
+    manager = opened(tmp_path)
+    folder = release_folder(tmp_path, first)
+    items = Stock(folder, read_release(folder)).items
+    record = items.slice(5, 1).to_pylist()[0] | {"available": False}
+    patch = pa.Table.from_pylist([record], schema=items.schema)
+    patch = patch.append_column("row", pa.array([5]))
+    second = build_delta(tmp_path, first, Delta(item_patch=patch), cadence="encode")
+    assert manager.current.shown[5]
+    promote(tmp_path, second)
+    assert manager.refresh_release() and not manager.current.shown[5]
+    former = manager.places.second
+    assert former is not None and manager.current.shown.sum() == former.shown.sum() - 1
