@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from safetensors.numpy import load_file
 
 from tesserec.artifacts import read_manifest
 from tesserec.decoders import DECODERS
@@ -139,6 +140,8 @@ def _held_decoder(
     """A decoder in memory for the same code table; one that looks at the model isn't shared."""
     if codes is None or hasattr(model, "scorer") or decoder.get("name") == "graph":
         return None
+    if "aliases" in decoder:
+        return None
     for one in beside:
         same = one.codes is codes and one.hashes.get("decoder") == hashes.get("decoder")
         mine = [getattr(m, "shape", None) for m in one.trained_models().values()]
@@ -185,6 +188,9 @@ def _decoder(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
             f"release {folder} asks for decoder {found['name']!r}, this version has "
             f"{', '.join(DECODERS)}; use the version that made it"
         )
+    aliases = manifest.get("parts", {}).get("aliases")
+    if aliases:
+        found["aliases"] = load_file(_part(folder, manifest, aliases[0]))
     if found.get("name") == "graph":
         if GRAPH not in paths:
             raise ArtifactError(f"release {folder} has no {GRAPH} for its decoder; build it anew")

@@ -59,10 +59,10 @@ def _share(text: str) -> float:
     try:
         share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
-        share = 0.0
-    if not 0 < share <= 1:
+        found = 0.0
+    if not 0 < found <= 1:
         raise argparse.ArgumentTypeError(f"{text} is no share; write 5% or 0.05")
-    return share
+    return found
 
 
 def execute(options: argparse.Namespace, out: Output) -> int:

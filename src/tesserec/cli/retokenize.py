@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from tesserec.artifacts import Artifact
 from tesserec.cli.main import common
 from tesserec.cli.output import Output
+from tesserec.cli.release import share
 from tesserec.config import RunConfig, change_config, load_config
 from tesserec.errors import GateFailed
 from tesserec.locks import exclusive
@@ -20,11 +21,13 @@ EXAMPLES = """examples:
   tesserec retokenize encode                           new and edited items of the configured data
   tesserec retokenize encode --items new.parquet       of one file alone
   tesserec retokenize encode data.path=/data/today     of data that lie elsewhere now
+  tesserec retokenize rebuild --canary 5%              all codes anew, for 5 % of the users first
   tesserec retokenize maintain                         then codes within the budget, and the model
 """
 ACTIONS = {
     "decide": "say which of the others is due, with the evidence; changes nothing",
     "encode": "give new and edited items their IDs, promote them into the running server",
+    "rebuild": "another tokenizer under the old names; the model goes on under it",
     "maintain": "encode, move codes that no longer fit within a budget, tune the model",
 }
 LINES = {
@@ -53,6 +56,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         if name == "encode":
             action.add_argument(
                 "--items", type=Path, help="a file of new and edited items alone; none is retired"
+            )
+        if name == "rebuild":
+            action.add_argument(
+                "--canary",
+                type=share,
+                metavar="P%",
+                help="answer this share of the users by it; `release promote` completes it",
             )
         action.add_argument(
             "--config", type=Path, help="the run's YAML (default: that of the promoted release)"
@@ -172,7 +182,7 @@ def _maintain(workdir: Path, options: argparse.Namespace, out: Output) -> int:
     config = _configuration(workdir, options)
     clock = _Clock(out)
     _, encoded, _ = _encoded(workdir, config, clock, None)
-    features = _features(workdir, config, clock)
+    _, features = _features(workdir, config, clock)
     made = clock("maintain", lambda: maintain.run(workdir, config, features), _maintained)
     change, handover = _judged(workdir, config, clock, made, features)
     result = _result(change, handover, clock) | {
@@ -191,6 +201,62 @@ def _maintain(workdir: Path, options: argparse.Namespace, out: Output) -> int:
     return 0
 
 
+def _rebuild(workdir: Path, options: argparse.Namespace, out: Output) -> int:
+    from tesserec.retokenization.stock import open_stock
+    from tesserec.steps import (
+        align,
+        encode,
+        evaluate,
+        feature_store,
+        gate_codes,
+        gate_metrics,
+        rebuild,
+        rehearse,
+        tokenize,
+        warm_start,
+    )
+
+    config = _configuration(workdir, options)
+    open_stock(workdir)  # what can't be rebuilt is said before minutes of work
+    clock = _Clock(out)
+    raw, features = _features(workdir, config, clock)
+    store = clock("feature_store", lambda: feature_store.run(workdir, config, features), _name)
+    vectors = clock("encode", lambda: encode.run(workdir, config, raw, features), _name)
+    fitted = clock("tokenize", lambda: tokenize.run(workdir, config, vectors, features), _name)
+    codes = clock("align", lambda: align.run(workdir, config, fitted, vectors), _aligned)
+    clock("gate_codes", lambda: gate_codes.run(workdir, config, vectors, codes), _name)
+    model = clock("warm_start", lambda: warm_start.run(workdir, config, codes, features), _name)
+    metrics = clock(
+        "evaluate", lambda: evaluate.run(workdir, config, model, codes, features), _name
+    )
+    clock("gate_metrics", lambda: gate_metrics.run(workdir, config, metrics), _name)
+    parts = (raw, features, store, vectors, codes, model, metrics)
+    made = clock("rebuild", lambda: rebuild.run(workdir, config, *parts), _name)
+    clock("rehearse", lambda: rehearse.run(workdir, config, made, features, store), _name)
+    change, handover = _judged(workdir, config, clock, made, None, canary=options.canary)
+    result = _result(change, handover, clock) | {
+        "counts": change["counts"],
+        "churn": {k: change["churn"][k] for k in ("items", "impressions", "digits")},
+        "alignment": change["alignment"],
+    }
+    out.result(result)
+    churn, before = result["churn"], change["alignment"]["before"]
+    role = f"a canary for {options.canary:.3g} of the users" if options.canary else "promoted"
+    out.line(
+        f"release {result['release_id']} is {role}: {churn['digits']:.1%} of digits changed "
+        f"({before['digits']:.1%} before they got the old names); {_where(handover, clock)}"
+    )
+    return 0
+
+
+def _aligned(artifact: Artifact) -> str:
+    told = artifact.read_json("alignment.json")
+    return (
+        f"{artifact.path.name}: churn of digits {told['before']['digits']:.1%}, renamed "
+        f"{told['after']['digits']:.1%}"
+    )
+
+
 def _encoded(
     workdir: Path, config: RunConfig, clock: _Clock, items: Path | None
 ) -> tuple[Artifact, dict[str, Any], dict[str, Any]]:
@@ -203,19 +269,24 @@ def _encoded(
     return found, *_judged(workdir, config, clock, made, None)
 
 
-def _features(workdir: Path, config: RunConfig, clock: _Clock) -> Artifact:
-    """The events of the data and of the log, checked and in order."""
+def _features(workdir: Path, config: RunConfig, clock: _Clock) -> tuple[Artifact, Artifact]:
+    """The raw data and the events of the data and of the log, checked and in order."""
     from tesserec.steps import features, gate_features, gate_raw, ingest
 
     raw = clock("ingest", lambda: ingest.run(workdir, config), _name)
     clock("gate_raw", lambda: gate_raw.run(workdir, config, raw), _name)
     made = clock("features", lambda: features.run(workdir, config, raw), _name)
     clock("gate_features", lambda: gate_features.run(workdir, config, made), _name)
-    return made
+    return raw, made
 
 
 def _judged(
-    workdir: Path, config: RunConfig, clock: _Clock, made: Artifact, features: Artifact | None
+    workdir: Path,
+    config: RunConfig,
+    clock: _Clock,
+    made: Artifact,
+    features: Artifact | None,
+    canary: float | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Gate and hand over; either refusal is remembered, since three of them call for a rebuild."""
     from tesserec.retokenization.history import remember
@@ -225,7 +296,7 @@ def _judged(
     line = {key: change[key] for key in ("cadence", "release_id", "parent")}
     try:
         clock("judge", lambda: judge.run(workdir, config, made, features), lambda _: "passed")
-        handed = clock("hand_over", lambda: hand_over.run(workdir, config, made), _handed)
+        handed = clock("hand_over", lambda: hand_over.run(workdir, config, made, canary), _handed)
     except GateFailed as error:
         remember(workdir, {**line, "ok": False, "fired": [str(error)]})
         raise

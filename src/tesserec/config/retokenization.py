@@ -49,6 +49,8 @@ class RetokenizationConfig:
     slack: float = 0.25  # a code stays if its error is within so much of the best one's
     passes: int = 5  # over the items, from the centres as they are
     tuning: TuningConfig = field(default_factory=TuningConfig)
+    # after a rebuild the codes from before count too; decoding is exhaustive as long as they do
+    aliases: bool = True
 
     def __post_init__(self) -> None:
         check(self.slack >= 0, "retokenization.slack", self.slack, "use 0 or more")

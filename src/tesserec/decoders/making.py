@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tesserec.decoders.aliases import AliasScorer
+from tesserec.decoders.exhaustive import Exhaustive
 from tesserec.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -24,12 +27,20 @@ SCANS = {"cpu": "scan", "cuda": "scan_gpu"}  # by the kind of device
 NEEDS = {"scan": "numba", "scan_gpu": "triton", "graph": "numba"}
 
 
-def make(name: str, model: Any, codes: np.ndarray | None, **options: Any) -> Any:
+def make(
+    name: str,
+    model: Any,
+    codes: np.ndarray | None,
+    *,
+    aliases: Mapping[str, np.ndarray] | None = None,
+    **options: Any,
+) -> Any:
     """The decoder of that name, on the model's device.
 
     `auto` is the exact scan where it can be had (a model decoded by its codes, on a CPU with numba
     or a GPU with triton installed), else exhaustive. A model with a method `scorer()` is decoded by
-    that scorer and not by codes. `options` are those of `graph`.
+    that scorer and not by codes. `aliases`: {rows, codes}, second codes of some items, which only
+    exhaustive decoding adds up. `options` are those of `graph`.
 
     Raises:
         UsageError: an unknown name, or a decoder that needs codes, a library or a device where
@@ -37,6 +48,10 @@ def make(name: str, model: Any, codes: np.ndarray | None, **options: Any) -> Any
     """
     by_codes = codes is not None and not hasattr(model, "scorer")
     device = next(model.parameters()).device
+    if aliases is not None and codes is not None and by_codes and len(aliases["rows"]):
+        size = model.shape.codebook_size
+        scorer = AliasScorer(codes, size, aliases["rows"], aliases["codes"])
+        return Exhaustive(scorer).to(device)
     if name == "auto":
         fit = SCANS.get(device.type) if by_codes else None
         name = fit if fit is not None and _has(NEEDS[fit]) else "exhaustive"

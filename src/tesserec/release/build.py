@@ -28,6 +28,7 @@ CODES = "codes/base-0000.safetensors"
 ITEMS = "items/base-0000.parquet"
 PROFILE_COLUMNS = ("item_id", "title", "brand", "categories", "price", "available", "listed_at")
 COUNT_COLUMNS = ("count_all", "count_30d")
+ALIASES = "aliases.safetensors"  # of codes that were made anew: those from before
 CONTENT_HASH = "content"  # tells later whether an item was edited
 
 
@@ -73,6 +74,8 @@ def build_release(
     for member, files in files_of(model_name, model.path).items():
         for name, path in files.items():
             _copy(_there(path), scratch / "models" / member / name)
+    if coded is not None and (coded[1].path / ALIASES).is_file():
+        _copy(coded[1].file(ALIASES), scratch / "aliases" / ALIASES)
     if graph is not None:
         _copy(graph.file(GRAPH), scratch / "decoder" / GRAPH)
     text = json.dumps(dict(decoder or {"name": "auto"}), indent=1, sort_keys=True)
@@ -110,7 +113,7 @@ def gather_parts(folder: Path, model_name: str) -> dict[str, Any]:
         files = sorted(p for p in (folder / name).rglob("*") if p.is_file())
         return [Part("", p.relative_to(folder).as_posix(), sha256_of(p)) for p in files]
 
-    names = ("codes", "items", "encoder", "tokenizer", "decoder")
+    names = ("codes", "items", "encoder", "tokenizer", "decoder", "aliases")
     found: dict[str, Any] = {name: below(name) for name in names if (folder / name).is_dir()}
     return found | {"models": {member: below(f"models/{member}") for member in members(model_name)}}
 

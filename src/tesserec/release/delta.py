@@ -166,6 +166,10 @@ def _parts(scratch: Path, parent: Mapping[str, Any], delta: Delta) -> dict[str, 
         parts[name] = [*parts.get(name, []), *below(name)]
         if not parts[name]:
             del parts[name]
+    if delta.code_patch is not None or delta.parts:
+        parts.pop(
+            "aliases", None
+        )  # codes move again: those from before the rebuild have had their time
     for name in delta.parts:
         room, _, member = name.partition("/")
         if member:

@@ -29,23 +29,23 @@ def rehearse_beside(folder: Path, parent: Path, *, seed: int = 0) -> dict[str, i
     """
     old = Recommender.load(parent)
     new = Recommender.load(folder, beside=[old])
-    known, total = len(old.item_ids), len(new.item_ids)
-    if new.item_ids[:known] != old.item_ids:
-        raise GateFailed(f"release {new.release_id} has other item rows than {old.release_id}")
-    same = _same_codes(old, new)
+    same_rows = new.item_ids[: len(old.item_ids)] == old.item_ids
+    same = _same_codes(old, new) if same_rows else np.zeros(len(new.item_ids), bool)
     rng = np.random.default_rng(seed)
     # of items whose code stayed: a moved one in a history moves the whole ranking
-    drawn = np.flatnonzero(same) if same.any() else np.arange(known)
+    drawn = np.flatnonzero(same) if same.any() else np.arange(len(new.item_ids))
     histories = [rng.choice(drawn, LENGTH) for _ in range(HISTORIES)]
     models = [name for name in new.hashes if name.startswith("models/")]
     if all(new.hashes[name] == old.hashes.get(name) for name in models):
+        if not same_rows:
+            raise GateFailed(f"release {new.release_id} has other item rows than {old.release_id}")
         _same_rankings(old, new, histories, same)
-    fresh = np.arange(known, total)
-    fresh = fresh[_shown(new)[known:]]
+    fresh = np.array([item not in old.row_of for item in new.item_ids], bool)
+    rows = np.flatnonzero(fresh & _shown(new))
     return {
         "histories": len(histories),
-        "new": total - known,
-        "reachable": _reachable(new, histories, fresh),
+        "new": int(fresh.sum()),
+        "reachable": _reachable(new, histories, rows),
     }
 
 

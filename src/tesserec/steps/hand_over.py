@@ -17,9 +17,13 @@ TIMEOUT_S = 300.0  # for a running server to load, rehearse and swap
 log = logging.getLogger(__name__)
 
 
-def run(workdir: Path, config: RunConfig, extension: Artifact) -> Artifact:
+def run(
+    workdir: Path, config: RunConfig, extension: Artifact, canary: float | None = None
+) -> Artifact:
     """The artefact `handover`: `handover.json` {release_id, parent, promoted, reachable, new,
     histories, served (false: no server runs), seconds: {rehearse, promote, reach}, at}.
+
+    `canary`: a share of the users is answered by it, and the parent stays promoted; None: all are.
 
     The running server rehearses the release in its second place before it answers with it; if it
     refuses, the pointer goes back to the parent.
@@ -31,11 +35,18 @@ def run(workdir: Path, config: RunConfig, extension: Artifact) -> Artifact:
     told = extension.read_json("change.json")
 
     def make(folder: Path) -> None:
-        write_atomic(folder / "handover.json", json.dumps(_hand_over(workdir, told), indent=1))
+        write_atomic(
+            folder / "handover.json", json.dumps(_hand_over(workdir, told, canary), indent=1)
+        )
 
     def made() -> tuple[Artifact, bool]:
         return build(
-            workdir, "handover", params={}, parents=[extension], version=VERSION, make=make
+            workdir,
+            "handover",
+            params={"canary": canary},
+            parents=[extension],
+            version=VERSION,
+            make=make,
         )
 
     artifact, reused = made()
@@ -49,8 +60,8 @@ def run(workdir: Path, config: RunConfig, extension: Artifact) -> Artifact:
     return artifact
 
 
-def _hand_over(workdir: Path, told: dict[str, Any]) -> dict[str, Any]:
-    from tesserec.release import promote
+def _hand_over(workdir: Path, told: dict[str, Any], canary: float | None) -> dict[str, Any]:
+    from tesserec.release import CANARY, promote, try_release
 
     release_id, parent = told["release_id"], told["parent"]
     if release_id is None:
@@ -66,6 +77,11 @@ def _hand_over(workdir: Path, told: dict[str, Any]) -> dict[str, Any]:
     releases = workdir / "releases"
     rehearsed = rehearse_beside(releases / release_id, releases / parent)
     rehearsed_at = time.monotonic()
+    if canary is not None:
+        try_release(workdir, release_id, mode=CANARY, share=canary)
+        tried = {"release_id": release_id, "parent": parent, "promoted": False, **rehearsed}
+        seconds = {"rehearse": round(rehearsed_at - began, 2), "promote": None, "reach": None}
+        return {**tried, "served": False, "at": int(time.time()), "seconds": seconds}
     pointer = promote(workdir, release_id)
     promoted_at = time.monotonic()
     reached = _awaited(workdir, release_id, parent, since=pointer["promoted_at"])

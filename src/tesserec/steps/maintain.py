@@ -224,7 +224,7 @@ def _tune(
     since = model_until(workdir, stock)
     if block is None or not block.targets:
         return {"epochs": 0, "targets": 0, "since": since, "until": since, "losses": []}
-    files = {path.name: path for path in _model_paths(stock)}
+    files = {path.name: path for path in model_paths(stock)}
     model = model_class(TOKENIZED).read(files["model.json"], files["model.safetensors"], codes)
     size = stock.tokenizer.codebook_size
     checkpoints = workdir / "checkpoints" / f"tune-{stock.release_id}"
@@ -252,7 +252,12 @@ def _tune(
     }
 
 
-def _model_paths(stock: Stock) -> list[Path]:
+def model_paths(stock: Stock) -> list[Path]:
+    """The files of the release's model with codes.
+
+    Raises:
+        UsageError: it has none. ArtifactError: a file is missing.
+    """
     from tesserec.release.manifest import part_path, parts_of
 
     entries = stock.manifest["parts"]["models"].get(TOKENIZED)

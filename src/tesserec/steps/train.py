@@ -45,10 +45,10 @@ def run(
 
     name = config.model.name
     parts = {
-        part: _trained(part, workdir, config, codes, features, on_progress or watcher(config, part))
+        part: trained(part, workdir, config, codes, features, on_progress)
         for part in parts_of(name)
     }
-    return parts[name] if name in parts else _mixed(workdir, config, codes, features, parts)
+    return parts[name] if name in parts else mixed(workdir, config, codes, features, parts)
 
 
 def read_model(name: str, model: Artifact, items: Catalogue) -> Any:
@@ -59,13 +59,13 @@ def read_model(name: str, model: Artifact, items: Catalogue) -> Any:
     return read(name, files_of(name, model.path), items.codes, len(items.ids))
 
 
-def _trained(
+def trained(
     name: str,
     workdir: Path,
     config: RunConfig,
     codes: Artifact,
     features: Artifact,
-    on_progress: OnProgress,
+    on_progress: OnProgress | None = None,
 ) -> Artifact:
     """The artefact of one trained model."""
     from tesserec.models.loading import model_class
@@ -91,7 +91,9 @@ def _trained(
             train_rank.launch_all(job, processes)
         else:
             items = read_catalogue(config, codes, features)
-            train_model(folder, kind, config, items, checkpoints, logs, on_progress)
+            train_model(
+                folder, kind, config, items, checkpoints, logs, on_progress or watcher(config, name)
+            )
 
     artifact, _ = build(workdir, KIND, params=params, parents=parents, version=VERSION, make=make)
     shutil.rmtree(checkpoints, ignore_errors=True)
@@ -141,7 +143,7 @@ def train_model(
         _write_lines(folder / HISTORY, history)
 
 
-def _mixed(
+def mixed(
     workdir: Path,
     config: RunConfig,
     codes: Artifact,
