@@ -56,7 +56,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="of codes, with commas between (default: all)",
     )
     replay.add_argument(
-        "--updates", type=_names, metavar="A,B", help="of the model: none,tune (default: both)"
+        "--updates",
+        type=_names,
+        metavar="A,B",
+        help="of the model: none,tune,soft (default: none,tune)",
     )
     replay.add_argument(
         "--cases", type=int, help="events of a block that are asked (default: 5000)"

@@ -7,7 +7,7 @@ events of the next one.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from typing import Any
 from tesserec.artifacts import Artifact, write_atomic
 from tesserec.config import RunConfig
 from tesserec.errors import UsageError
+from tesserec.retokenization.churn import Churn
 from tesserec.retokenization.replay_blocks import read_timeline
 from tesserec.retokenization.replay_cells import Bench, Codes
 from tesserec.retokenization.replay_models import UPDATES, model_of, read_model
 from tesserec.retokenization.replay_scores import BASELINES, Test, score_baseline, score_model
-from tesserec.retokenization.replay_tables import CHURN, POLICIES, table_of
+from tesserec.retokenization.replay_tables import POLICIES, churn_of, table_of
 from tesserec.training.loop import OnProgress
 
 CASES = 5000  # events of a block that are asked
@@ -103,12 +104,11 @@ def _row(
         write_atomic(folder / "metrics.json", json.dumps(found))
 
     part = bench.part("row", {"test": test.block, "cases": cases}, [table, model], make)
-    churn = table.read_json(CHURN)
     trained = bench.seconds(model) if cell.update != "none" else 0.0
     return {
         **asdict(cell),
         **part.read_json("metrics.json"),
-        **_churn(churn),
+        **_churn(churn_of(bench, cell.policy, cell.block)),
         "seconds": round(bench.seconds(table) + trained, 2),
     }
 
@@ -124,14 +124,15 @@ def _baseline_row(bench: Bench, cell: Cell, test: Test, cases: int) -> dict[str,
     return {
         **asdict(cell),
         **part.read_json("metrics.json"),
-        **_churn({}),
+        **_churn(None),
         "seconds": round(bench.seconds(part), 2),
     }
 
 
-def _churn(found: Mapping[str, float]) -> dict[str, float]:
+def _churn(found: Churn | None) -> dict[str, float]:
+    """None: no codes, no churn."""
     return {
-        "churn": found.get("items", 0.0),
-        "churn_impressions": found.get("impressions", 0.0),
-        "churn_digits": found.get("digits", 0.0),
+        "churn": found.items if found else 0.0,
+        "churn_impressions": found.impressions if found else 0.0,
+        "churn_digits": found.digits if found else 0.0,
     }

@@ -16,14 +16,14 @@ from tesserec.evaluation.counts import training_counts
 from tesserec.models.rpg import RPG
 from tesserec.retokenization.replay_cells import Bench, Codes, settings
 from tesserec.retokenization.replay_tables import table_of
-from tesserec.retokenization.tokens import changed_codes, reset_moments
+from tesserec.retokenization.tokens import changed_codes, code_counts, reset_moments, soft_tokens
 from tesserec.training.checkpoint import Checkpoints
 from tesserec.training.loop import OnProgress, fit
 from tesserec.training.onward import Moments, moments_of
 from tesserec.training.packing import windows
 from tesserec.training.tuning import tune
 
-UPDATES = ("none", "tune", "retrain")
+UPDATES = ("none", "tune", "soft", "retrain")
 MOMENTS = "moments.safetensors"
 
 
@@ -32,8 +32,8 @@ def model_of(
 ) -> Artifact:
     """The model that goes with a policy's table of a block, trained on nothing later.
 
-    `none` is the base's model under the new table, `tune` goes on from the block before, and
-    `retrain` begins anew.
+    `none` is the base's model under the new table, `tune` goes on from the block before, `soft`
+    does so with tokens mixed of those that their items had, and `retrain` begins anew.
     """
     if block == 0 or update == "retrain":
         return _trained(bench, policy, block, on_progress)
@@ -46,8 +46,10 @@ def model_of(
     def make(folder: Path) -> None:
         old, new = (Codes.read(bench, table) for table in tables)
         model = read_model(before, new.codes)
-        size = model.shape.codebook_size
-        changed = changed_codes(old.codes, new.codes[: len(old.codes)], size)
+        size, kept = model.shape.codebook_size, new.codes[: len(old.codes)]
+        changed = changed_codes(old.codes, kept, size)
+        if update == "soft":
+            model = soft_tokens(model, code_counts(old.codes, kept, size))
         moments = reset_moments(_read_moments(before), changed)
         timeline = bench.timeline
 

@@ -5,24 +5,22 @@ All of them begin with the table of the base; `retrain` has the tables of `rebui
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tesserec.artifacts import Artifact, write_atomic
+from tesserec.artifacts import Artifact
 from tesserec.errors import UsageError
 from tesserec.evaluation.counts import training_counts
 from tesserec.retokenization.alignment import hungarian, renamed, renamed_codes
-from tesserec.retokenization.churn import churn
+from tesserec.retokenization.churn import Churn, churn
 from tesserec.retokenization.hysteresis import refresh
 from tesserec.retokenization.paths import along_paths
 from tesserec.retokenization.replay_cells import Bench, Codes, settings
 from tesserec.tokenizers import TOKENIZERS
 
-CHURN = "churn.json"
 Remake = Callable[[Bench, int, Codes], Codes]
 
 
@@ -31,7 +29,9 @@ def table_of(bench: Bench, policy: str, block: int) -> Artifact:
     policy = "rebuild" if policy == "retrain" else policy
     if block == 0:
         params = {"block": 0, **settings(bench.config, "encoder", "tokenizer")}
-        return bench.part("table", params, [], lambda folder: _base(bench, folder))
+        return bench.part(
+            "table", params, [], lambda folder: _save(bench, folder, 0, fitted(bench, 0))
+        )
     before = table_of(bench, policy, block - 1)
     params: dict[str, Any] = {"block": block, "policy": policy}
     if policy == "hysteresis":
@@ -39,18 +39,10 @@ def table_of(bench: Bench, policy: str, block: int) -> Artifact:
         params |= {"slack": chosen.slack, "passes": chosen.passes}
 
     def make(folder: Path) -> None:
-        old = Codes.read(bench, before)
-        new = POLICIES[policy](bench, block, old)
-        _save(bench, folder, block, new)
-        n = len(old.codes)
-        _note_churn(folder, old.codes, new.codes[:n], bench, block)
+        made = POLICIES[policy](bench, block, Codes.read(bench, before))
+        _save(bench, folder, block, made)
 
     return bench.part("table", params, [before], make)
-
-
-def _base(bench: Bench, folder: Path) -> None:
-    _save(bench, folder, 0, fitted(bench, 0))
-    write_atomic(folder / CHURN, json.dumps({"items": 0.0, "impressions": 0.0, "digits": 0.0}))
 
 
 def fitted(bench: Bench, block: int) -> Codes:
@@ -117,11 +109,14 @@ def _save(bench: Bench, folder: Path, block: int, codes: Codes) -> None:
     codes.save(folder, bench.timeline.item_ids[: bench.timeline.known(block)])
 
 
-def _note_churn(folder: Path, old: np.ndarray, new: np.ndarray, bench: Bench, block: int) -> None:
-    """Of items that both tables have; each was shown as often as it was had in the block."""
+def churn_of(bench: Bench, policy: str, block: int) -> Churn:
+    """Of the items that the tables of a block and of the one before have; none at the base.
+
+    Each was shown as often as it was had in the block.
+    """
     timeline = bench.timeline
+    tables = [table_of(bench, policy, max(b, 0)) for b in (block - 1, block)]
+    old, new = (Codes.read(bench, table).codes for table in tables)
     ends = zip(timeline.rows, timeline.ends(block - 1), timeline.ends(block), strict=True)
     had = training_counts([rows[start:end] for rows, start, end in ends], timeline.known(block))
-    found = churn(old, new, had[: len(old)].astype(np.float64))
-    note = {"items": found.items, "impressions": found.impressions, "digits": found.digits}
-    write_atomic(folder / CHURN, json.dumps(note))
+    return churn(old, new[: len(old)], had[: len(old)].astype(np.float64))

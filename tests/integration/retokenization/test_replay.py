@@ -52,7 +52,15 @@ def table(work: Path) -> dict[str, Any]:
 
 
 def command(work: Path) -> list[str]:
-    return ["bench", "replay", str(work / "shop.yaml"), "--workdir", str(work / "w"), "--cases=200"]
+    return [
+        "bench",
+        "replay",
+        str(work / "shop.yaml"),
+        "--workdir",
+        str(work / "w"),
+        "--cases=200",
+        "--updates=none,tune,soft",
+    ]
 
 
 def test_each_policy_has_a_row_a_block_with_each_update(table: dict[str, Any]) -> None:
@@ -60,7 +68,7 @@ def test_each_policy_has_a_row_a_block_with_each_update(table: dict[str, Any]) -
     assert len(rows) == len(table["rows"])
     for block in (1, 2, 3):
         for policy in POLICIES:
-            assert (block, policy, "none") in rows and (block, policy, "tune") in rows
+            assert {(block, policy, update) for update in ("none", "tune", "soft")} <= rows.keys()
         assert (block, "retrain", "retrain") in rows
         assert rows[block, "frozen", "tune"]["churn"] == 0
         assert rows[block, "rebuild", "none"]["churn"] > 0.9
@@ -83,6 +91,7 @@ def test_codes_without_their_model_are_worth_little_and_tuning_pays(table: dict[
         return sum(found) / len(found)
 
     assert mean("rebuild", "none") < 0.5 * mean("frozen", "none")
+    assert mean("rebuild", "none") < mean("rebuild", "tune")
     assert mean("frozen", "none") < mean("frozen", "tune")
     assert mean("popularity", "none") < mean("frozen", "tune")
     cold = [r["cold_recall@10"] for r in table["rows"] if r["policy"] == "frozen"]
@@ -95,7 +104,9 @@ def test_what_was_made_is_taken_up(work: Path, table: dict[str, Any]) -> None:
     made = {p: p.stat().st_mtime_ns for p in (work / "w" / "artifacts").glob("*/manifest.json")}
     lost = next((work / "w" / "artifacts").glob("replay_row-*"))
     (lost / "manifest.json").unlink()  # as a kill before the end leaves it
-    again = list(library.replay(work / "w", config, raw, updates=("none", "tune"), cases=200))
+    again = list(
+        library.replay(work / "w", config, raw, updates=("none", "tune", "soft"), cases=200)
+    )
     timeless = [{k: v for k, v in r.items() if k != "seconds"} for r in table["rows"]]
     assert [{k: v for k, v in r.items() if k != "seconds"} for r in again] == timeless
     for path, at in made.items():
