@@ -37,13 +37,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
             tried = action.add_mutually_exclusive_group()
             tried.add_argument(
                 "--canary",
-                type=_share,
+                type=share,
                 metavar="P%",
                 help="answer this share of the users by it; promote it again to complete",
             )
             tried.add_argument(
                 "--shadow",
-                type=_share,
+                type=share,
                 nargs="?",
                 const=1.0,
                 metavar="P%",
@@ -54,10 +54,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         common(action)
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
     """`5%` or `0.05` -> 0.05"""
     try:
-        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        found = float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
         found = 0.0
     if not 0 < found <= 1:
