@@ -5,8 +5,11 @@ from pathlib import Path
 
 from kfp import compiler
 
+from pipelines.retokenization import retokenization_pipeline
 from pipelines.training import training_pipeline
 from tesserec.config import ClusterConfig, load_config
+
+PIPELINES = {"training": training_pipeline, "retokenization": retokenization_pipeline}
 
 
 def main() -> None:
@@ -18,9 +21,10 @@ def main() -> None:
     options = parser.parse_args()
     cluster = load_config(options.config).cluster if options.config else ClusterConfig()
     options.out.mkdir(parents=True, exist_ok=True)
-    target = options.out / "training.yaml"
-    compiler.Compiler().compile(training_pipeline(cluster), str(target))
-    print(f"wrote {target}")
+    for name, pipeline in PIPELINES.items():
+        target = options.out / f"{name}.yaml"
+        compiler.Compiler().compile(pipeline(cluster), str(target))
+        print(f"wrote {target}")
 
 
 if __name__ == "__main__":

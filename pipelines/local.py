@@ -1,6 +1,7 @@
-"""Run the training pipeline here with KFP's subprocess runner: `python -m pipelines.local FOLDER`.
+"""Run a pipeline here with KFP's subprocess runner: `python -m pipelines.local FOLDER`.
 
-`tesserec run` starts this as a child process, so that the command line itself never imports kfp.
+`run.json` of the folder says which, and with what. The command line starts this as a child process,
+so that it never imports kfp itself.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from kfp import local
 
-from pipelines.training import training_pipeline
+from pipelines.compile import PIPELINES
 from tesserec.config import from_dict
 
 
@@ -24,9 +25,13 @@ def main() -> None:
     )
     # A retry helps against a lost node; here it would only repeat an error, slowly.
     cluster = dataclasses.replace(from_dict(run["config"]).cluster, retries=0)
-    training_pipeline(cluster)(
-        workdir=run["workdir"], run_id=run["run_id"], config=json.dumps(run["config"])
-    )
+    pipeline = PIPELINES[run.get("pipeline", "training")](cluster)
+    given = {
+        "workdir": run["workdir"],
+        "run_id": run["run_id"],
+        "config": json.dumps(run["config"]),
+    }
+    pipeline(**given, **run.get("arguments", {}))
 
 
 if __name__ == "__main__":

@@ -8,13 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tesserec.artifacts import Artifact
+from tesserec.artifacts import Artifact, open_artifact
 from tesserec.cli.main import common
 from tesserec.cli.output import Output
+from tesserec.cli.pipeline import run_pipeline
 from tesserec.cli.release import share
-from tesserec.config import RunConfig, change_config, load_config
+from tesserec.config import RunConfig, change_config, load_config, to_dict
 from tesserec.errors import GateFailed
 from tesserec.locks import exclusive
+from tesserec.project import find_project
 
 EXAMPLES = """examples:
   tesserec retokenize decide                           what is due, and why
@@ -70,11 +72,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument(
             "overrides", nargs="*", metavar="a.b=1", help="values that replace the configuration's"
         )
-        common(action)
+        common(action, project=name == "rebuild")
 
 
 def execute(options: argparse.Namespace, out: Output) -> int:
     workdir: Path = options.workdir.resolve()
+    if options.action == "rebuild":
+        return _rebuild(workdir, options, out)  # its pipeline holds the lock
     with exclusive(
         workdir / ".lock", busy=f"a run or another re-tokenization is working in {workdir}"
     ):
@@ -182,7 +186,7 @@ def _maintain(workdir: Path, options: argparse.Namespace, out: Output) -> int:
     config = _configuration(workdir, options)
     clock = _Clock(out)
     _, encoded, _ = _encoded(workdir, config, clock, None)
-    _, features = _features(workdir, config, clock)
+    features = _features(workdir, config, clock)
     made = clock("maintain", lambda: maintain.run(workdir, config, features), _maintained)
     change, handover = _judged(workdir, config, clock, made, features)
     result = _result(change, handover, clock) | {
@@ -202,59 +206,68 @@ def _maintain(workdir: Path, options: argparse.Namespace, out: Output) -> int:
 
 
 def _rebuild(workdir: Path, options: argparse.Namespace, out: Output) -> int:
+    """Minutes of work in many steps: through the pipeline, which resumes step by step."""
+    from tesserec.cli.run import EXIT_OF_ERROR
     from tesserec.retokenization.stock import open_stock
-    from tesserec.steps import (
-        align,
-        encode,
-        evaluate,
-        feature_store,
-        gate_codes,
-        gate_metrics,
-        rebuild,
-        rehearse,
-        tokenize,
-        warm_start,
-    )
 
+    if options.canary:
+        options.overrides.append(f"retokenization.canary={options.canary}")
     config = _configuration(workdir, options)
     open_stock(workdir)  # what can't be rebuilt is said before minutes of work
-    clock = _Clock(out)
-    raw, features = _features(workdir, config, clock)
-    store = clock("feature_store", lambda: feature_store.run(workdir, config, features), _name)
-    vectors = clock("encode", lambda: encode.run(workdir, config, raw, features), _name)
-    fitted = clock("tokenize", lambda: tokenize.run(workdir, config, vectors, features), _name)
-    codes = clock("align", lambda: align.run(workdir, config, fitted, vectors), _aligned)
-    clock("gate_codes", lambda: gate_codes.run(workdir, config, vectors, codes), _name)
-    model = clock("warm_start", lambda: warm_start.run(workdir, config, codes, features), _name)
-    metrics = clock(
-        "evaluate", lambda: evaluate.run(workdir, config, model, codes, features), _name
+    project = find_project(options.project)
+    folder, records, code = run_pipeline(
+        workdir, project, "retokenization", "rebuild", to_dict(config), out, {"cadence": "rebuild"}
     )
-    clock("gate_metrics", lambda: gate_metrics.run(workdir, config, metrics), _name)
-    parts = (raw, features, store, vectors, codes, model, metrics)
-    made = clock("rebuild", lambda: rebuild.run(workdir, config, *parts), _name)
-    clock("rehearse", lambda: rehearse.run(workdir, config, made, features, store), _name)
-    change, handover = _judged(workdir, config, clock, made, None, canary=options.canary)
-    result = _result(change, handover, clock) | {
+    seconds = {step: record["seconds"] for step, record in records.items()}
+    change, handover = (
+        _made(records, step, name)
+        for step, name in (("rebuild", "change.json"), ("hand_over", "handover.json"))
+    )
+    failed = [r for r in records.values() if r.get("error")]
+    if failed or change is None or handover is None:
+        text = f"{failed[0]['step']}: {failed[0]['error']}" if failed else "the pipeline stopped"
+        if change is not None and failed and failed[0]["error_type"] == "GateFailed":
+            _remember(workdir, change, text)
+        out.result({"error": text, "seconds": seconds})
+        out.error(text)
+        out.note(f"log: {folder / 'run.log'}; the same command goes on where this one stopped")
+        return EXIT_OF_ERROR.get(failed[0]["error_type"], 1) if failed else code or 1
+    _remember(workdir, change, None)
+    churn = change["churn"]
+    result = {
+        "release_id": change["release_id"],
+        "parent": change["parent"],
+        "cadence": "rebuild",
+        "new_items": change["counts"]["new_items"],
+        "reachable": handover["reachable"],
+        "served": handover["served"],
         "counts": change["counts"],
-        "churn": {k: change["churn"][k] for k in ("items", "impressions", "digits")},
+        "churn": {key: churn[key] for key in ("items", "impressions", "digits")},
         "alignment": change["alignment"],
+        "seconds": {**seconds, "total": round(sum(seconds.values()), 2)},
     }
     out.result(result)
-    churn, before = result["churn"], change["alignment"]["before"]
     role = f"a canary for {options.canary:.3g} of the users" if options.canary else "promoted"
+    before = change["alignment"]["before"]
     out.line(
         f"release {result['release_id']} is {role}: {churn['digits']:.1%} of digits changed "
-        f"({before['digits']:.1%} before they got the old names); {_where(handover, clock)}"
+        f"({before['digits']:.1%} before they got the old names; {result['seconds']['total']:.0f} s)"
     )
     return 0
 
 
-def _aligned(artifact: Artifact) -> str:
-    told = artifact.read_json("alignment.json")
-    return (
-        f"{artifact.path.name}: churn of digits {told['before']['digits']:.1%}, renamed "
-        f"{told['after']['digits']:.1%}"
-    )
+def _made(records: dict[str, dict[str, Any]], step: str, name: str) -> dict[str, Any] | None:
+    """A JSON file of the artefact that a step made; None if it didn't come to that."""
+    artifact = records.get(step, {}).get("artifact")
+    return open_artifact(Path(artifact["uri"])).read_json(name) if artifact else None
+
+
+def _remember(workdir: Path, change: dict[str, Any], problem: str | None) -> None:
+    """Three refusals of `maintain` in a row call for a rebuild."""
+    from tesserec.retokenization.history import remember
+
+    line = {key: change[key] for key in ("cadence", "release_id", "parent")}
+    remember(workdir, {**line, "ok": problem is None, "fired": [problem] if problem else []})
 
 
 def _encoded(
@@ -269,39 +282,32 @@ def _encoded(
     return found, *_judged(workdir, config, clock, made, None)
 
 
-def _features(workdir: Path, config: RunConfig, clock: _Clock) -> tuple[Artifact, Artifact]:
-    """The raw data and the events of the data and of the log, checked and in order."""
+def _features(workdir: Path, config: RunConfig, clock: _Clock) -> Artifact:
+    """The events of the data and of the log, checked and in order."""
     from tesserec.steps import features, gate_features, gate_raw, ingest
 
     raw = clock("ingest", lambda: ingest.run(workdir, config), _name)
     clock("gate_raw", lambda: gate_raw.run(workdir, config, raw), _name)
     made = clock("features", lambda: features.run(workdir, config, raw), _name)
     clock("gate_features", lambda: gate_features.run(workdir, config, made), _name)
-    return raw, made
+    return made
 
 
 def _judged(
-    workdir: Path,
-    config: RunConfig,
-    clock: _Clock,
-    made: Artifact,
-    features: Artifact | None,
-    canary: float | None = None,
+    workdir: Path, config: RunConfig, clock: _Clock, made: Artifact, features: Artifact | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Gate and hand over; either refusal is remembered, since three of them call for a rebuild."""
-    from tesserec.retokenization.history import remember
     from tesserec.steps import hand_over, judge
 
     change = made.read_json("change.json")
-    line = {key: change[key] for key in ("cadence", "release_id", "parent")}
     try:
         clock("judge", lambda: judge.run(workdir, config, made, features), lambda _: "passed")
-        handed = clock("hand_over", lambda: hand_over.run(workdir, config, made, canary), _handed)
+        handed = clock("hand_over", lambda: hand_over.run(workdir, config, made), _handed)
     except GateFailed as error:
-        remember(workdir, {**line, "ok": False, "fired": [str(error)]})
+        _remember(workdir, change, str(error))
         raise
     if change["release_id"]:
-        remember(workdir, {**line, "ok": True, "fired": []})
+        _remember(workdir, change, None)
     for note in change["notes"]:
         clock.note(note)
     return change, handed.read_json("handover.json")

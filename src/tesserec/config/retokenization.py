@@ -51,7 +51,9 @@ class RetokenizationConfig:
     tuning: TuningConfig = field(default_factory=TuningConfig)
     # after a rebuild the codes from before count too; decoding is exhaustive as long as they do
     aliases: bool = True
+    canary: float = 0.0  # share of the users whom a rebuilt release answers at first; 0: all
 
     def __post_init__(self) -> None:
+        check(0 <= self.canary < 1, "retokenization.canary", self.canary, "use a share from 0 to 1")
         check(self.slack >= 0, "retokenization.slack", self.slack, "use 0 or more")
         check(self.passes >= 0, "retokenization.passes", self.passes, "use 0 or more")

@@ -47,6 +47,7 @@ def build_release(
     decoder: Mapping[str, Any] | None = None,
     graph: Artifact | None = None,
     report: Callable[[Path, str], None] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> str:
     """Gather the parts of a release and return its id; the same parts again change nothing.
 
@@ -56,6 +57,7 @@ def build_release(
         config: of the run; a re-tokenization goes on with it.
         graph: the artefact with the graph that decoder `graph` walks on.
         report: writes the release's `report.html` to the path that it is given, beside the id.
+        more: further fields of the manifest.
 
     Raises:
         ArtifactError: an artefact lacks a file, or codes, vectors and items have other rows.
@@ -97,6 +99,7 @@ def build_release(
         "config": dict(config) if config else None,
         "parts": plain(owned_parts(parts, release_id)),
         "tesserec_version": __version__,
+        **(more or {}),
     }
     figures = {**metrics.read_json("metrics.json"), "release_id": release_id}
     write_atomic(scratch / "metrics.json", json.dumps(figures, indent=1))

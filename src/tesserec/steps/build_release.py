@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tesserec.artifacts import Artifact, build, write_atomic
 from tesserec.config import RunConfig, to_dict
@@ -24,8 +26,13 @@ def run(
     codes: Artifact,
     model: Artifact,
     metrics: Artifact,
+    *,
+    more: Mapping[str, Any] | None = None,
 ) -> Artifact:
-    """Write `<workdir>/releases/<id>/`; the artefact holds `release.json` {release_id}."""
+    """Write `<workdir>/releases/<id>/`; the artefact holds `release.json` {release_id}.
+
+    `more`: further fields of the manifest.
+    """
     from tesserec.release import build_release, verify
 
     coded = None if is_skipped(codes) else (vectors, codes)
@@ -58,6 +65,7 @@ def run(
             decoder=decoder,
             graph=graph,
             report=report,
+            more=more,
         )
 
     def make(folder: Path) -> None:

@@ -17,13 +17,12 @@ TIMEOUT_S = 300.0  # for a running server to load, rehearse and swap
 log = logging.getLogger(__name__)
 
 
-def run(
-    workdir: Path, config: RunConfig, extension: Artifact, canary: float | None = None
-) -> Artifact:
+def run(workdir: Path, config: RunConfig, extension: Artifact) -> Artifact:
     """The artefact `handover`: `handover.json` {release_id, parent, promoted, reachable, new,
     histories, served (false: no server runs), seconds: {rehearse, promote, reach}, at}.
 
-    `canary`: a share of the users is answered by it, and the parent stays promoted; None: all are.
+    With `retokenization.canary` a rebuilt release answers that share of the users, and the parent
+    stays promoted.
 
     The running server rehearses the release in its second place before it answers with it; if it
     refuses, the pointer goes back to the parent.
@@ -31,8 +30,8 @@ def run(
     Raises:
         GateFailed: the rehearsal found a difference, or the server refused the release.
     """
-    del config  # every step takes it
     told = extension.read_json("change.json")
+    canary = config.retokenization.canary if told["cadence"] == "rebuild" else 0.0
 
     def make(folder: Path) -> None:
         write_atomic(
@@ -60,7 +59,7 @@ def run(
     return artifact
 
 
-def _hand_over(workdir: Path, told: dict[str, Any], canary: float | None) -> dict[str, Any]:
+def _hand_over(workdir: Path, told: dict[str, Any], canary: float) -> dict[str, Any]:
     from tesserec.release import CANARY, promote, try_release
 
     release_id, parent = told["release_id"], told["parent"]
@@ -77,7 +76,7 @@ def _hand_over(workdir: Path, told: dict[str, Any], canary: float | None) -> dic
     releases = workdir / "releases"
     rehearsed = rehearse_beside(releases / release_id, releases / parent)
     rehearsed_at = time.monotonic()
-    if canary is not None:
+    if canary:
         try_release(workdir, release_id, mode=CANARY, share=canary)
         tried = {"release_id": release_id, "parent": parent, "promoted": False, **rehearsed}
         seconds = {"rehearse": round(rehearsed_at - began, 2), "promote": None, "reach": None}

@@ -114,39 +114,56 @@ def _tables(
 def _models(
     workdir: Path, config: RunConfig, told: dict[str, Any], features: Artifact
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Frames of the candidate beside its parent, and their figures."""
+    """Frames of the candidate beside its parent, and their figures, on users that both can answer.
+
+    Each has its own rows; targets that a release doesn't know count as missed by it.
+    """
+    import numpy as np
     import torch
 
     from tesserec.evaluation import protocol
     from tesserec.evaluation.metrics import means
     from tesserec.recommender import Recommender
-    from tesserec.steps.maintain import read_block
+    from tesserec.steps.maintain import model_until, read_block
     from tesserec.validation import differences
 
     torch.set_num_threads(config.training.threads)
-    parent = _stock(workdir, told["parent"])
-    block = read_block(workdir, parent, features)
-    asked = None if block is None else block.cases
-    if asked is None or not len(asked):
-        return {}, {"users": 0, "reason": "no events are newer than the model"}
-    folder = workdir / "releases"
-    old = Recommender.load(folder / told["parent"])
-    new = Recommender.load(folder / told["release_id"], beside=[old])
-    ranks = {"promoted": protocol.rank(old, asked), "candidate": protocol.rank(new, asked)}
-    ours, theirs = _within(ranks["candidate"].kept), _within(ranks["promoted"].kept)
+    since = model_until(workdir, _stock(workdir, told["parent"]))
+    old = Recommender.load(workdir / "releases" / told["parent"])
+    new = Recommender.load(workdir / "releases" / told["release_id"], beside=[old])
+    blocks = [read_block(features, one.row_of, since) for one in (new, old)]
+    cases = [None if block is None else block.cases for block in blocks]
+    if cases[0] is None or cases[1] is None or not len(cases[0]):
+        return {}, {"users": 0, "reason": "the data have no times, or no events to judge by"}
+    both = sorted(set(cases[0].users) & set(cases[1].users))
+    asked = [_of_users(one, both) for one in (cases[0], cases[1])]
+    ranks = [protocol.rank(one, part) for one, part in zip((new, old), asked, strict=True)]
+    ours, theirs = (_within(r.kept) for r in ranks)
     shared = {"resamples": config.evaluation.bootstrap, "seed": config.seed}
-    import numpy as np
-
-    length = np.array([len(h) for h in asked.histories], np.int64)
+    length = np.array([len(h) for h in asked[0].histories], np.int64)
     frames = {
         "against_promoted": differences.against_promoted(ours, theirs, **shared),
-        "slices": differences.slices(ours, theirs, asked.frequency, length, **shared),
+        "slices": differences.slices(ours, theirs, asked[0].frequency, length, **shared),
     }
-    figures = {
+    figures: dict[str, Any] = {
         name: {"kept": means(_within(r.kept)), "dropped": means(_within(r.dropped))}
-        for name, r in ranks.items()
+        for name, r in zip(("candidate", "promoted"), ranks, strict=True)
     }
-    return frames, {"users": len(asked), **figures}
+    known = blocks[0].known if blocks[0] else False
+    return frames, {"users": len(both), "events_known_to_promoted": known, **figures}
+
+
+def _of_users(cases: Any, users: list[str]) -> Any:
+    from tesserec.evaluation.protocol import Cases
+
+    place = {user: at for at, user in enumerate(cases.users)}
+    chosen = [place[user] for user in users]
+    return Cases(
+        users,
+        [cases.histories[at] for at in chosen],
+        cases.targets[chosen],
+        cases.frequency[chosen],
+    )
 
 
 def _within(ranks: np.ndarray) -> np.ndarray:

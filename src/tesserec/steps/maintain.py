@@ -15,6 +15,8 @@ from tesserec.errors import ArtifactError, UsageError
 from tesserec.steps.train import watcher
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
 
     from tesserec.retokenization.block import Block
@@ -74,22 +76,14 @@ def model_until(workdir: Path, stock: Stock) -> int:
     return int(stock.manifest["watermark"])
 
 
-def read_block(workdir: Path, stock: Stock, features: Artifact) -> Block | None:
-    """The newest block of the features' events in the release's rows; None without times."""
-    import numpy as np
-
+def read_block(features: Artifact, row_of: Mapping[str, int], since: int) -> Block | None:
+    """The newest block of the features' events, in rows of `row_of`; None without times."""
     from tesserec.data.splits import load_sequences
     from tesserec.retokenization.block import newest_block
 
     if features.read_json("summary.json").get("has_times") is False:
         return None
-    sequences = load_sequences(features)
-    row_of = {item: row for row, item in enumerate(stock.item_ids)}
-    since = model_until(workdir, stock)
-    block = newest_block(sequences, row_of, since=since, trained=np.zeros(len(row_of), np.int64))
-    before = block.rows[(block.times < since) & (block.rows >= 0)]
-    trained = np.bincount(before, minlength=len(row_of))
-    return newest_block(sequences, row_of, since=since, trained=trained)
+    return newest_block(load_sequences(features), row_of, since=since)
 
 
 def _make(folder: Path, workdir: Path, config: RunConfig, stock: Stock, features: Artifact) -> None:
@@ -104,10 +98,10 @@ def _make(folder: Path, workdir: Path, config: RunConfig, stock: Stock, features
     from tesserec.retokenization.reference import REFERENCE
     from tesserec.retokenization.vectors import item_vectors
 
-    block = read_block(workdir, stock, features)
+    row_of = {item: row for row, item in enumerate(stock.item_ids)}
+    block = read_block(features, row_of, model_until(workdir, stock))
     # the same moment when a killed run goes on
     now = int(datetime.fromisoformat(features.manifest["created"]).timestamp())
-    row_of = {item: row for row, item in enumerate(stock.item_ids)}
     events = None if block is None else (block.rows, block.times)
     shown, counted = impressions(workdir, row_of, events, now=now)
     vectors = np.asarray(item_vectors(workdir, stock))
@@ -277,5 +271,5 @@ def _notes(block: Block | None, tuning: dict[str, Any]) -> list[str]:
     if block is None:
         return ["the data have no times, so there is no newest block: the model was not tuned"]
     if not tuning["epochs"]:
-        return ["no events are newer than the model: it was not tuned"]
+        return ["hardly any events are newer than the model: it was not tuned"]
     return []

@@ -32,7 +32,10 @@ def run(
     from tesserec.release.manifest import read_release, release_folder
 
     alignment = codes.read_json("alignment.json")
-    made = build_release.run(workdir, config, raw, features, store, vectors, codes, model, metrics)
+    until = metrics.read_json("metrics.json")["protocol"]["judged_from"]
+    more = {"cadence": CADENCE, "model_until": until, "features": features.key}
+    parts = (raw, features, store, vectors, codes, model, metrics)
+    made = build_release.run(workdir, config, *parts, more=more)
     release_id = made.read_json("release.json")["release_id"]
 
     def make(folder: Path) -> None:

@@ -65,7 +65,7 @@ def _warm_started(
     checkpoints = workdir / "checkpoints" / key
 
     def make(folder: Path) -> None:
-        _make(folder, config, codes, features, stock, checkpoints)
+        _make(folder, workdir, config, codes, features, stock, checkpoints)
 
     artifact, _ = build(
         workdir, train.KIND, params=params, parents=parents, version=VERSION, make=make
@@ -76,17 +76,17 @@ def _warm_started(
 
 def _make(
     folder: Path,
+    workdir: Path,
     config: RunConfig,
     codes: Artifact,
     features: Artifact,
     stock: Stock,
     checkpoints: Path,
 ) -> None:
-    import numpy as np
-
     from tesserec.models.loading import model_class
     from tesserec.retokenization.warm_start import warm_started
     from tesserec.steps.align import old_rows
+    from tesserec.steps.maintain import model_until, read_block
     from tesserec.training.checkpoint import Checkpoints
     from tesserec.training.tuning import tune
 
@@ -96,10 +96,12 @@ def _make(
     assert items.codes is not None
     rows = old_rows(stock, items.ids)
     model, changed = warm_started(old, stock.codes, items.codes, rows)
+    block = read_block(features, items.row_of, model_until(workdir, stock))
+    sequences = items.sequences if block is None else block.sequences
     history = tune(
         model,
-        items.sequences,
-        np.zeros(len(items.sequences), np.int64).tolist(),  # all events are the block
+        sequences,
+        [0] * len(sequences),  # all events, up to those that judge, are the block
         config.training,
         config.retokenization.tuning,
         seed=config.seed,
