@@ -248,10 +248,10 @@ def _rebuild(workdir: Path, options: argparse.Namespace, out: Output) -> int:
     }
     out.result(result)
     role = f"a canary for {options.canary:.3g} of the users" if options.canary else "promoted"
-    before = change["alignment"]["before"]
+    before, total = change["alignment"]["before"], result["seconds"]["total"]
     out.line(
         f"release {result['release_id']} is {role}: {churn['digits']:.1%} of digits changed "
-        f"({before['digits']:.1%} before they got the old names; {result['seconds']['total']:.0f} s)"
+        f"({before['digits']:.1%} before they got the old names; {total:.0f} s)"
     )
     return 0
 
