@@ -264,7 +264,8 @@ def test_two_at_once(served: Served) -> None:
     with first:
         while not (made(served.workdir, "survey") | made(served.workdir, ".tmp-survey")) - had:
             assert first.poll() is None
-            time.sleep(0.01)
+            time.sleep(0.005)
+        first.send_signal(signal.SIGSTOP)
         second = served.encode(3)
         config = served.workdir / "tiny.yaml"
         config.write_text(json.dumps(TINY))
