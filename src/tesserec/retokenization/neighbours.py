@@ -37,11 +37,10 @@ class Neighbours:
         best = np.full(len(asked), np.inf)
         found = np.zeros(len(asked), np.int64)
         for rows, vectors in self._parts():
-            usable = (rows >= 0) & self._active[rows]
-            for start in range(0, len(rows), BLOCK):
-                places = start + np.flatnonzero(usable[start : start + BLOCK])
-                if not len(places):
-                    continue
+            usable = np.flatnonzero((rows >= 0) & self._active[rows])
+            usable = usable[np.argsort(rows[usable], kind="stable")]
+            for start in range(0, len(usable), BLOCK):
+                places = usable[start : start + BLOCK]
                 block = np.asarray(vectors[places], np.float32)
                 for first in range(0, len(asked), QUERIES):
                     part = slice(first, first + QUERIES)

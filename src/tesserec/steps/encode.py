@@ -12,7 +12,7 @@ from tesserec.config import RunConfig, to_dict
 from tesserec.errors import DataError
 from tesserec.steps.catalogue import needs_codes, skipped
 
-VERSION = 2
+VERSION = 3
 log = logging.getLogger(__name__)
 
 

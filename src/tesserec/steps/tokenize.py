@@ -11,7 +11,7 @@ from tesserec.artifacts import Artifact, build
 from tesserec.config import RunConfig, to_dict
 from tesserec.steps.catalogue import needs_codes, skipped
 
-VERSION = 2
+VERSION = 3
 log = logging.getLogger(__name__)
 
 
