@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from tesserec.decoders.aliases import AliasScorer
-from tesserec.decoders.exhaustive import Exhaustive
 from tesserec.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -49,6 +47,9 @@ def make(
     by_codes = codes is not None and not hasattr(model, "scorer")
     device = next(model.parameters()).device
     if aliases is not None and codes is not None and by_codes and len(aliases["rows"]):
+        from tesserec.decoders.aliases import AliasScorer  # torch: seconds, for a look at a release
+        from tesserec.decoders.exhaustive import Exhaustive
+
         size = model.shape.codebook_size
         scorer = AliasScorer(codes, size, aliases["rows"], aliases["codes"])
         return Exhaustive(scorer).to(device)
