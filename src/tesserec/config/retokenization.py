@@ -16,7 +16,7 @@ class TuningConfig:
     replay: float = 0.1  # older targets for each of the block
 
     def __post_init__(self) -> None:
-        where = "retokenization.tuning"
+        where = "retokenization.tuning, or .rebuild"
         check(self.epochs >= 1, f"{where}.epochs", self.epochs, "use at least 1")
         check(
             self.learning_rate > 0,
@@ -49,6 +49,9 @@ class RetokenizationConfig:
     slack: float = 0.25  # a code stays if its error is within so much of the best one's
     passes: int = 5  # over the items, from the centres as they are
     tuning: TuningConfig = field(default_factory=TuningConfig)
+    rebuild: TuningConfig = field(  # over all events: most codes mean something else
+        default_factory=lambda: TuningConfig(epochs=10, learning_rate=0.001, replay=0.0)
+    )
     # after a rebuild the codes from before count too; decoding is exhaustive as long as they do
     aliases: bool = True
     canary: float = 0.0  # share of the users whom a rebuilt release answers at first; 0: all

@@ -45,8 +45,8 @@ class Block:
 def newest_block(sequences: Sequences, row_of: Mapping[str, int], *, since: int) -> Block:
     """The events from `since` on (s), cut by time."""
     times = np.sort(np.concatenate([np.empty(0, np.int64), *sequences.timestamps]))
-    known = len(times) - np.searchsorted(times, since) < LEAST
-    if known and len(times):
+    few = len(times) - np.searchsorted(times, since) < LEAST
+    if few and len(times):
         since = int(times[int(len(times) * (1 - KNOWN))])
     block = times[np.searchsorted(times, since) :]
     until = int(block[int(len(block) * TUNED)]) if len(block) else since
@@ -80,7 +80,7 @@ def newest_block(sequences: Sequences, row_of: Mapping[str, int], *, since: int)
         ),
         since,
         until,
-        bool(known),
+        bool(few),
         np.array([row_of.get(item, -1) for item in flat], np.int64),
         np.concatenate([np.empty(0, np.int64), *sequences.timestamps]),
     )

@@ -55,7 +55,7 @@ def _warm_started(
     params: dict[str, Any] = {
         "release": stock.release_id,
         "model": to_dict(config.model) | {"name": TOKENIZED},
-        "tuning": to_dict(config.retokenization.tuning),
+        "tuning": to_dict(config.retokenization.rebuild),
         "training": to_dict(config.training),
         "split": to_dict(config.split),
         "seed": config.seed,
@@ -103,7 +103,7 @@ def _make(
         sequences,
         [0] * len(sequences),  # all events, up to those that judge, are the block
         config.training,
-        config.retokenization.tuning,
+        config.retokenization.rebuild,
         seed=config.seed,
         changed=changed,
         checkpoints=Checkpoints(
