@@ -6,7 +6,7 @@
 The figures lie in docs/img/quality.json, so that the pictures can be drawn anew without the runs;
 it names what each was measured with. A run gives its validation curve over training time
 (`history.jsonl` of its model, `speed.jsonl` beside its logs) and, with its number of digits, its
-test figure. The points of decoding time are those of docs/decoding.md.
+test figure. The points of decoding time come from quality_decoding.py.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def draw(figures: dict[str, Any]) -> None:
         axes.plot(*zip(*points, strict=True), marker=".", label=name)
     _write(fig, axes, "quality_training")
 
-    fig, axes = _picture("ms of one core a user, batches of 64", "share of the exact top 10 found")
+    fig, axes = _picture("ms of one core a user, batches of 64", "NDCG@10, seen kept")
     for name, points in figures["decoding"].items():
         axes.plot(*zip(*points, strict=True), marker="o", linestyle="none", label=name)
     axes.set_xscale("log")

@@ -50,7 +50,7 @@ class RetokenizationConfig:
     passes: int = 5  # over the items, from the centres as they are
     tuning: TuningConfig = field(default_factory=TuningConfig)
     rebuild: TuningConfig = field(  # over all events: most codes mean something else
-        default_factory=lambda: TuningConfig(epochs=10, learning_rate=0.001, replay=0.0)
+        default_factory=lambda: TuningConfig(epochs=12, learning_rate=0.002, replay=0.0)
     )
     # after a rebuild the codes from before count too; decoding is exhaustive as long as they do
     aliases: bool = True

@@ -127,14 +127,9 @@ def _make(folder: Path, workdir: Path, config: RunConfig, stock: Stock, features
     before = _health(stock, stock.codes, stock.reference)
     after = _health(stock, found.codes, found.reference)
     share = {"items": moved.items, "impressions": moved.impressions, "digits": moved.digits}
-    unit = (
-        share
-        if stock.tokenizer.hierarchical
-        else {
-            "items": moved.digits,
-            "impressions": _digit_impressions(stock.codes, found.codes, shown),
-        }
-    )
+    unit = share
+    if not stock.tokenizer.hierarchical:
+        unit = {"items": moved.digits, "impressions": moved.digit_impressions}
     refresh = {"churn_items": unit["items"], "churn_impressions": unit["impressions"]}
     write_atomic(folder / "refresh.json", json.dumps(refresh | compared(before, after), indent=1))
     change = {
@@ -150,12 +145,6 @@ def _make(folder: Path, workdir: Path, config: RunConfig, stock: Stock, features
     }
     write_atomic(folder / "change.json", json.dumps(change, indent=1))
     log.info("maintained %s: %s", stock.release_id, change["counts"])
-
-
-def _digit_impressions(old: np.ndarray, new: np.ndarray, shown: np.ndarray) -> float:
-    """Share of changed digits, an item counting as often as it was shown."""
-    total = float(shown.sum())
-    return float(((old != new).mean(axis=1) * shown).sum() / total) if total > 0 else 0.0
 
 
 def _health(stock: Stock, codes: np.ndarray, reference: Any) -> Any:
