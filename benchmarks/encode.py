@@ -96,7 +96,7 @@ def live() -> dict[str, Any]:
             "codes_changed": int((stock.codes[: len(parent.codes)] != parent.codes).any(1).sum()),
         }
         with Recommender(server.grpc, timeout_s=30) as client:
-            row |= reach(client, workdir, stock, wishes, len(parent.codes))
+            row |= reach(client, workdir, stock, wishes)
             row["withdrawn_s"] = withdrawn_after(client, workdir, stock)
             row["rollback_s"] = back_after(client, workdir, parent.release_id)
     return row
@@ -148,14 +148,16 @@ def print_steps(told: dict[str, Any], took: dict[str, float]) -> None:
 
 
 def reach(
-    client: Recommender, workdir: Path, stock: Stock, wishes: dict[str, list[str]], known: int
+    client: Recommender, workdir: Path, stock: Stock, wishes: dict[str, list[str]]
 ) -> dict[str, Any]:
-    """Shares of the users who get a new item, or one that they look for."""
+    """Shares of the users who get a new item (not trained on, as `quota_new` has it; some of the
+    old ones are new too), and one of those that they look for."""
     wanted: dict[str, set[str]] = {}
     for user, item in zip(wishes["user_id"], wishes["item_id"], strict=True):
         wanted.setdefault(user, set()).add(item)
     users = sorted(wanted)[:ASKED]
-    new = set(stock.item_ids[known:])
+    trained_on = stock.items["trained"].to_pylist()
+    new = {item for item, known in zip(stock.item_ids, trained_on, strict=True) if not known}
     answers = {
         "quota_new 1": [client.recommend(user_id=u, k=K, rules={"quota_new": 1}) for u in users],
         "no quota": [client.recommend(user_id=u, k=K) for u in users],

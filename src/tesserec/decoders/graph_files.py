@@ -7,6 +7,7 @@ k edges.
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from safetensors.numpy import save_file
 from tesserec.errors import ArtifactError
 
 GRAPH = "graph.safetensors"
+MADE_FOR = "made_for"
 
 
 def write_graph(
@@ -25,8 +27,9 @@ def write_graph(
 
     That is the hash of the codes, and `tokens`, the hash of the model's token vectors.
     """
-    made_for = {"codes": sha_of(codes), "tokens": tokens}
-    save_file({"edges": edges, "starts": starts}, path, metadata=made_for)
+    # as one entry: several are written in any order, and equal graphs are to be equal files
+    made_for = json.dumps({"codes": sha_of(codes), "tokens": tokens})
+    save_file({"edges": edges, "starts": starts}, path, metadata={MADE_FOR: made_for})
 
 
 def read_graph(
@@ -42,8 +45,9 @@ def read_graph(
     try:
         with safe_open(path, framework="numpy") as file:
             edges, starts = file.get_tensor("edges"), file.get_tensor("starts")
-            made_for = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
+            told = file.metadata() or {}
+            made_for = json.loads(told[MADE_FOR]) if MADE_FOR in told else told
+    except (OSError, ValueError, SafetensorError) as error:
         raise ArtifactError(f"{path} is no readable graph: {error}; run verify") from None
     known = len(edges)
     lowest, highest = edges.min(initial=0), max(edges.max(initial=-1), starts.max(initial=-1))

@@ -10,7 +10,7 @@ from tesserec.errors import ArtifactError
 from tesserec.steps.catalogue import read_catalogue
 from tesserec.steps.train import read_model
 
-VERSION = 2  # 2: the file tells which model it was made for
+VERSION = 3  # 2: the file tells which model it was made for; 3: equal graphs are equal files
 KIND = "graph"
 
 

@@ -23,6 +23,7 @@ from tesserec.release import (
     read_pointer,
     read_release,
     release_folder,
+    require_sound,
     rollback,
     verify,
 )
@@ -271,3 +272,19 @@ def _child_of(workdir: Path, base: str) -> str:
     write_manifest(scratch, fields)
     scratch.rename(workdir / "releases" / release_id)
     return release_id
+
+
+def test_a_part_of_another_release_is_refused_with_both_hashes(tmp_path: Path) -> None:
+    """Tokenizer, table and model of one release in another one, its manifest as it was."""
+    one, two = (release_folder(tmp_path, tiny_release(tmp_path, seed=s)) for s in (1, 2))
+    names = ("models/rpg/model.safetensors", "codes/base-0000.safetensors")
+    for name in names:
+        kept = (one / name).read_bytes()
+        stated = read_release(one)["files"][name]["sha256"]
+        shutil.copyfile(two / name, one / name)
+        with pytest.raises(ArtifactError) as caught:
+            require_sound(one)
+        for text in (name, sha256_of(two / name)[:12], stated[:12]):
+            assert text in str(caught.value)
+        (one / name).write_bytes(kept)
+    assert verify(one) == []
