@@ -155,12 +155,13 @@ def release_items(
     items = items.append_column(CONTENT_HASH, content_hashes(profile))
     for name in COUNT_COLUMNS:
         items = items.append_column(
-            name, pa.array(_counts(ids.to_pylist(), stats, name), pa.int64())
+            name, pa.array(interaction_counts(ids.to_pylist(), stats, name), pa.int64())
         )
     return items.combine_chunks()
 
 
-def _counts(ids: list[str], stats: pa.Table, name: str) -> list[int]:
+def interaction_counts(ids: list[str], stats: pa.Table, name: str) -> list[int]:
+    """A count of each item from the table of statistics; 0 of an item that it doesn't name."""
     if name not in stats.column_names:
         return [0] * len(ids)
     if "event_timestamp" in stats.column_names:  # the newest row of an item is written last

@@ -89,13 +89,16 @@ def read_block(features: Artifact, row_of: Mapping[str, int], since: int) -> Blo
 def _make(folder: Path, workdir: Path, config: RunConfig, stock: Stock, features: Artifact) -> None:
     import numpy as np
 
+    from tesserec.data.splits import load_sequences
     from tesserec.release.delta import Delta, build_delta
+    from tesserec.retokenization import life
     from tesserec.retokenization.churn import churn
     from tesserec.retokenization.health import compared, told
     from tesserec.retokenization.impressions import impressions
     from tesserec.retokenization.ledger import ledger_table
     from tesserec.retokenization.maintenance import CADENCE, maintain
     from tesserec.retokenization.reference import REFERENCE
+    from tesserec.retokenization.upkeep import purged, upkept
     from tesserec.retokenization.vectors import item_vectors
 
     row_of = {item: row for row, item in enumerate(stock.item_ids)}
@@ -108,18 +111,32 @@ def _make(folder: Path, workdir: Path, config: RunConfig, stock: Stock, features
     seen = None
     if stock.reference is not None:
         seen = np.asarray(item_vectors(workdir, stock, REFERENCE))
+    if (workdir / "feature_store").is_dir():  # statistics and profiles of new items too
+        from tesserec.features.publish import publish
+
+        publish(features, workdir / "feature_store")
     found = maintain(stock, vectors, seen, shown, config.retokenization)
     home = _save_tokenizer(folder / "tokenizer", stock, found)
-    moved = churn(stock.codes, found.codes, shown)
+    let_go = purged(stock, load_sequences(features), config.features.history_length)
+    # of the items that are shown; one that leaves quarantine had a neighbour's code
+    active = life.in_status(stock.items, life.ACTIVE)
+    moved = churn(stock.codes[active], found.codes[active], shown[active])
     tuning = _tune(folder, workdir, config, stock, found.codes, block)
     rows = np.flatnonzero((found.codes != stock.codes).any(axis=1))
     parts = {"tokenizer": _files(home)}
     if tuning["epochs"]:
         parts[f"models/{TOKENIZED}"] = _files(folder / "models" / TOKENIZED)
     delta = Delta(
-        item_patch=_item_patch(stock, found, now),
+        item_patch=upkept(
+            stock.items,
+            _counts(stock, features),
+            activated=found.activated,
+            pending=found.pending,
+            gone=[entry.row for entry in let_go],
+            now=now,
+        ),
         code_patch=(rows, found.codes[rows]) if len(rows) else None,
-        ledger=ledger_table(found.entries, at=now, cadence=CADENCE),
+        ledger=ledger_table([*found.entries, *let_go], at=now, cadence=CADENCE),
         parts=parts,
     )
     fields = {"model_until": tuning["until"], "features": features.key, "maintained_at": now}
@@ -136,7 +153,7 @@ def _make(folder: Path, workdir: Path, config: RunConfig, stock: Stock, features
         "release_id": release_id,
         "parent": stock.release_id,
         "cadence": CADENCE,
-        "counts": found.counts,
+        "counts": {**found.counts, "purged": len(let_go)},
         "churn": {**share, "by_digit": moved.by_digit},
         "impressions_from": counted,
         "tuning": tuning,
@@ -171,23 +188,18 @@ def _files(home: Path) -> dict[str, Path]:
     return {p.relative_to(home).as_posix(): p for p in sorted(home.rglob("*")) if p.is_file()}
 
 
-def _item_patch(stock: Stock, found: Maintained, now: int) -> Any:
-    import pyarrow as pa
+def _counts(stock: Stock, features: Artifact) -> dict[str, np.ndarray]:
+    """Events of each item by now, as a release keeps them."""
+    import numpy as np
+    import pyarrow.parquet as pq
 
-    from tesserec.retokenization import life
-    from tesserec.tables import ROW
+    from tesserec.release.build import COUNT_COLUMNS, interaction_counts
 
-    rows = sorted([*found.activated, *found.pending])
-    if not rows:
-        return None
-    records = [stock.items.slice(row, 1).to_pylist()[0] for row in rows]
-    for row, record in zip(rows, records, strict=True):
-        if row in found.pending:
-            record[life.PENDING] = found.pending[row].tolist()
-        else:
-            record |= {life.STATUS: life.ACTIVE, life.SINCE: now, life.PENDING: None}
-    table = pa.Table.from_pylist(records, schema=stock.items.schema)
-    return table.append_column(ROW, pa.array(rows, pa.int64())).replace_schema_metadata(None)
+    stats = pq.read_table(features.file("item_stats"))
+    return {
+        name: np.array(interaction_counts(stock.item_ids, stats, name), np.int64)
+        for name in COUNT_COLUMNS
+    }
 
 
 def _tune(
