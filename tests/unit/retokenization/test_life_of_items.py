@@ -30,6 +30,7 @@ STEP = st.one_of(
     st.tuples(st.just("insert nothing"), NUMBER),
     st.tuples(st.just("insert odd"), NUMBER),
     st.tuples(st.just("delete"), NUMBER),
+    st.tuples(st.just("replace"), NUMBER),
     st.tuples(st.just("edit"), NUMBER),
     st.tuples(st.just("empty"), NUMBER),
     st.tuples(st.just("relist"), NUMBER),
@@ -76,6 +77,12 @@ class Shop:
             self.insert(number, **ODD)
         elif what == "delete" and len(names) > 40:
             self.delete(name)
+        elif what == "replace" and len(names) > 40:
+            old = {key: self.listed[name][key] for key in NOTHING}
+            for other in names:
+                if all(self.listed[other][key] == old[key] for key in old):
+                    self.delete(other)
+            self.insert(number, **old)
         elif what == "edit":
             self.listed[name] = self.listed[name] | {"title": row(number + 7)["title"]}
         elif what == "empty":
