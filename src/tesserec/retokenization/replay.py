@@ -70,7 +70,8 @@ def replay(
     on_progress: OnProgress | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The rows of the table, each as soon as it is known: block, policy, update, metrics, churn
-    (share of old items whose codes changed, of their impressions, of their digits), seconds.
+    (share of old items whose codes changed, of their impressions, of their digits), and processor
+    seconds.
 
     What was made before is taken from `workdir`.
 
