@@ -7,18 +7,20 @@ from tesserec.config import ClusterConfig
 
 # Steps that only write a content-keyed artefact may run again; the others act on the outside.
 IDEMPOTENT = {
-    "ingest", "features", "encode", "tokenize", "train", "evaluate", "build-release", "survey",
-    "extend", "maintain", "align", "warm-start", "rebuild",
+    "ingest", "features", "encode", "tokenize", "train", "evaluate", "evaluate-block",
+    "build-release", "survey", "extend", "maintain", "align", "warm-start", "rebuild",
 }  # fmt: skip
 LONG = {"train", "maintain", "warm-start"}
 
 
 def place(task: PipelineTask, cluster: ClusterConfig) -> PipelineTask:
     """Caching off (it does not see the library's code), retries where a second try is harmless."""
+    # Not the task's name: that of a step's second task ends in "-2".
+    step = task.component_spec.name
     task.set_caching_options(False)
-    if task.name in IDEMPOTENT and cluster.retries:
+    if step in IDEMPOTENT and cluster.retries:
         task.set_retry(cluster.retries, backoff_duration="60s", backoff_factor=2.0)
-    kubernetes.set_timeout(task, seconds=24 * 3600 if task.name in LONG else 6 * 3600)
+    kubernetes.set_timeout(task, seconds=24 * 3600 if step in LONG else 6 * 3600)
     return task
 
 
