@@ -9,7 +9,7 @@ from components.images import PIPELINE, TRAIN
 
 
 # They return Any: kfp ships no types, and a component is called with outputs of other components.
-def component(function: Callable[..., None]) -> Any:
+def component(function: Callable[..., str | None]) -> Any:
     """A component in the pipeline's image."""
     return _component(function, os.environ.get("TESSEREC_PIPELINE_IMAGE", PIPELINE))
 
@@ -19,6 +19,6 @@ def gpu_component(function: Callable[..., None]) -> Any:
     return _component(function, os.environ.get("TESSEREC_TRAIN_IMAGE", TRAIN))
 
 
-def _component(function: Callable[..., None], image: str) -> Any:
+def _component(function: Callable[..., str | None], image: str) -> Any:
     # install_kfp_package=False: the image carries kfp; each step would begin with a pip install.
     return dsl.component(function, base_image=image, install_kfp_package=False)

@@ -55,7 +55,7 @@ def test_the_same_release_twice_is_held_once(
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("a part that is in memory was read again")
 
-    monkeypatch.setattr(tables.pq, "read_table", never)
+    monkeypatch.setattr(pq, "read_table", never)
     monkeypatch.setattr(tables, "load_file", never)
     second = Recommender.load(folder, beside=[first])
     assert second.row_of is first.row_of and second.items is first.items
@@ -73,9 +73,9 @@ def test_a_delta_reads_its_delta_alone(
     folder = grown(tmp_path, base, "r00000000001")
     first, alone = Recommender.load(release_folder(tmp_path, base)), Recommender.load(folder)
     read: list[str] = []
-    load_file, read_table = tables.load_file, tables.pq.read_table
+    load_file, read_table = tables.load_file, pq.read_table
     monkeypatch.setattr(tables, "load_file", lambda p: (read.append(p.name), load_file(p))[1])
-    monkeypatch.setattr(tables.pq, "read_table", lambda p: (read.append(p.name), read_table(p))[1])
+    monkeypatch.setattr(pq, "read_table", lambda p: (read.append(p.name), read_table(p))[1])
     second = Recommender.load(folder, beside=[first])
     assert sorted(read) == ["delta-0001.safetensors", "delta.pq"]
     assert len(second.item_ids) == ITEMS + 3 and len(first.item_ids) == ITEMS

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tesserec.cli import run
+from tesserec.cli import pipeline
 from tesserec.errors import TesserecError
 from tesserec.locks import exclusive, is_free
 from tesserec.steps.runner import GONE, RUN_LOCK, STEPS_LOCK
@@ -57,13 +57,13 @@ def test_the_next_run_waits_until_the_steps_of_the_last_one_are_gone(
     alive = tmp_path / "alive"
     with exclusive(alive, busy="busy"), step(tmp_path, alive) as process:
         assert process.stdout and process.stdout.readline() == b"working\n"
-        monkeypatch.setattr(run, "ORPHANS_S", 0.2)
+        monkeypatch.setattr(pipeline, "ORPHANS_S", 0.2)
         with pytest.raises(TesserecError, match="a step of a run that was killed still works"):
-            run._clear_leftovers(tmp_path)
+            pipeline._clear_leftovers(tmp_path)
         assert leftover.exists()
         process.kill()
         process.wait()
-        run._clear_leftovers(tmp_path)
+        pipeline._clear_leftovers(tmp_path)
     assert is_free(tmp_path / STEPS_LOCK, alone=True) and not leftover.exists()
 
 
