@@ -17,6 +17,7 @@ from components.evaluate_block import evaluate_block
 from components.extend import extend
 from components.feature_store import feature_store
 from components.features import features
+from components.freshness import freshness
 from components.gate_codes import gate_codes
 from components.gate_features import gate_features
 from components.gate_raw import gate_raw
@@ -27,7 +28,6 @@ from components.judge_model import judge_model
 from components.maintain import maintain
 from components.rebuild import rebuild
 from components.rehearse import rehearse
-from components.report import report
 from components.survey import survey
 from components.tokenize import tokenize
 from components.warm_start import warm_start
@@ -101,7 +101,7 @@ def retokenization_pipeline(cluster: ClusterConfig) -> Any:
         description="New items encoded; codes and model kept fresh, as the evidence asks for.",
     )
     def pipeline(workdir: str, run_id: str, config: str, cadence: str = "due") -> None:
-        exit_task = report(workdir=workdir, run_id=run_id)
+        exit_task = freshness(workdir=workdir, run_id=run_id)
         exit_task.set_caching_options(False)
         shared = {"workdir": workdir, "run_id": run_id, "config": config}
         tasks = _Tasks(cluster, shared)

@@ -48,7 +48,7 @@ def run_pipeline(
     busy = f"another run is working in {workdir}; wait for it or stop it"
     with exclusive(workdir / ".lock", busy=busy):
         _clear_leftovers(workdir)
-        folder = _new_run(workdir, pipeline, name, config, arguments or {})
+        folder = new_run(workdir, pipeline, name, config, arguments or {})
         with exclusive(folder / "alive", busy=busy):
             records, return_code = _run(folder, project, out)
     return folder, records, return_code
@@ -82,13 +82,14 @@ def _run(folder: Path, project: Path, out: Output) -> tuple[dict[str, dict[str, 
     return records, process.returncode
 
 
-def _new_run(
+def new_run(
     workdir: Path,
     pipeline: str,
     name: str,
     config: Mapping[str, Any],
     arguments: Mapping[str, Any],
 ) -> Path:
+    """The folder of a run that begins, with its `run.json`; the caller holds the workdir's lock."""
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     folder = workdir / "reports" / f"{stamp}-{name}"
     number = 2

@@ -6,17 +6,18 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tesserec.artifacts import Artifact, open_artifact
 from tesserec.cli.main import common
 from tesserec.cli.output import Output
-from tesserec.cli.pipeline import run_pipeline
+from tesserec.cli.pipeline import new_run, run_pipeline
 from tesserec.cli.release import share
 from tesserec.config import RunConfig, change_config, load_config, to_dict
-from tesserec.errors import GateFailed
+from tesserec.errors import GateFailed, TesserecError
 from tesserec.locks import exclusive
 from tesserec.project import find_project
+from tesserec.steps.runner import recorded
 
 EXAMPLES = """examples:
   tesserec retokenize decide                           what is due, and why
@@ -42,7 +43,8 @@ LINES = {
     "relisted": "listed again",
     "kept_apart": "kept apart from a retired item's code",
 }
-Made = TypeVar("Made")
+
+Told = tuple[dict[str, Any], Callable[[], None]]  # for a machine, and for a person
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,21 +84,70 @@ def execute(options: argparse.Namespace, out: Output) -> int:
     with exclusive(
         workdir / ".lock", busy=f"a run or another re-tokenization is working in {workdir}"
     ):
-        action: Callable[[Path, argparse.Namespace, Output], int] = globals()[f"_{options.action}"]
-        return action(workdir, options, out)
+        return _run(workdir, options, out)
+
+
+def _run(workdir: Path, options: argparse.Namespace, out: Output) -> int:
+    """A cadence in this process, and its report, whether a gate says no or not."""
+    config = _configuration(workdir, options)
+    arguments = {"cadence": options.action}
+    folder = new_run(workdir, "retokenization", options.action, to_dict(config), arguments)
+    clock = _Clock(out, folder)
+    action: Callable[..., Told] = globals()[f"_{options.action}"]
+    try:
+        result, tell = action(workdir, config, options, clock, out)
+    except TesserecError as error:
+        report = _reported(workdir, folder, out)
+        if options.debug:
+            raise
+        out.error(str(error))
+        out.result({"error": str(error), "seconds": clock.seconds, "report": report})
+        _say(report, out)
+        return error.exit_code
+    report = _reported(workdir, folder, out)
+    out.result(result | {"report": report})
+    tell()
+    _say(report, out)
+    return 0
+
+
+def _say(report: str | None, out: Output) -> None:
+    if report:
+        out.line(f"report: {report}")
+
+
+def _reported(workdir: Path, folder: Path, out: Output) -> str | None:
+    """Write the report of freshness; one that fails must not fail what was promoted."""
+    from tesserec.steps import freshness
+
+    began = time.monotonic()
+    try:
+        path = freshness.run(workdir, folder.name)
+    except Exception as error:
+        out.note(f"  note: the report was not written: {type(error).__name__}: {error}")
+        return None
+    out.note(f"  {'report':<13} {time.monotonic() - began:6.1f} s")
+    return str(path)
 
 
 class _Clock:
-    """Seconds by step, and a line for each step that ends."""
+    """Seconds by step, a line for each step that ends, and its record in the run's folder."""
 
-    def __init__(self, out: Output) -> None:
+    def __init__(self, out: Output, folder: Path) -> None:
         self._out = out
+        self._folder = folder
         self.seconds: dict[str, float] = {}
 
-    def __call__(self, name: str, work: Callable[[], Made], told: Callable[[Made], str]) -> Made:
+    def __call__(
+        self, name: str, work: Callable[[], Artifact], told: Callable[[Artifact], str]
+    ) -> Artifact:
         began = time.monotonic()
-        with self._out.errors.status(name) if self._out.errors.is_terminal else _nothing():
+        with (
+            self._out.errors.status(name) if self._out.errors.is_terminal else _nothing(),
+            recorded(self._folder, name) as record,
+        ):
             made = work()
+            record(made)
         seconds = self.seconds.get(name, 0.0) + time.monotonic() - began
         self.seconds[name] = round(seconds, 2)
         self._out.note(f"  {name:<13} {self.seconds[name]:6.1f} s  {told(made)}")
@@ -120,36 +171,38 @@ def _configuration(workdir: Path, options: argparse.Namespace) -> RunConfig:
     return change_config(open_stock(workdir).config, options.overrides)
 
 
-def _decide(workdir: Path, options: argparse.Namespace, out: Output) -> int:
+def _decide(
+    workdir: Path, config: RunConfig, options: argparse.Namespace, clock: _Clock, out: Output
+) -> Told:
     from tesserec.steps import decide, survey
 
-    config = _configuration(workdir, options)
-    clock = _Clock(out)
+    del options
     found = clock("survey", lambda: survey.run(workdir, config), _surveyed)
     made = clock("decide", lambda: decide.run(workdir, config, found), _name)
     told = made.read_json("decision.json")
-    out.result(
-        {
-            "release_id": told["parent"],
-            "parent": told["parent"],
-            "cadence": "decide",
-            "new_items": told["waiting"]["new"],
-            "reachable": 0,
-            "churn": {"items": 0.0, "impressions": 0.0, "digits": 0.0},
-            "seconds": {**clock.seconds, "total": round(sum(clock.seconds.values()), 2)},
-            "decision": {key: told[key] for key in ("due", "reasons", "evidence", "waiting")},
-        }
-    )
+    result = {
+        "release_id": told["parent"],
+        "parent": told["parent"],
+        "cadence": "decide",
+        "new_items": told["waiting"]["new"],
+        "reachable": 0,
+        "churn": {"items": 0.0, "impressions": 0.0, "digits": 0.0},
+        "seconds": {**clock.seconds, "total": round(sum(clock.seconds.values()), 2)},
+        "decision": {key: told[key] for key in ("due", "reasons", "evidence", "waiting")},
+    }
     rows = [
         [e["test"], _number(e["effect"]), _number(e["null"]), _number(e["p"]), _fired(e), e["text"]]
         for e in told["evidence"]
     ]
-    out.table("evidence", ["what", "effect", "limit", "p", "", ""], rows)
-    if told["due"] == "none":
-        out.line(f"nothing is due: release {told['parent']} is fresh")
-    else:
-        out.line(f"due: tesserec retokenize {told['due']} ({'; '.join(told['reasons'])})")
-    return 0
+
+    def tell() -> None:
+        out.table("evidence", ["what", "effect", "limit", "p", "", ""], rows)
+        if told["due"] == "none":
+            out.line(f"nothing is due: release {told['parent']} is fresh")
+        else:
+            out.line(f"due: tesserec retokenize {told['due']} ({'; '.join(told['reasons'])})")
+
+    return result, tell
 
 
 def _number(value: float | None) -> str:
@@ -160,31 +213,30 @@ def _fired(evidence: dict[str, Any]) -> str:
     return "fires" if evidence["fires"] else ""
 
 
-def _encode(workdir: Path, options: argparse.Namespace, out: Output) -> int:
-    config = _configuration(workdir, options)
-    clock = _Clock(out)
+def _encode(
+    workdir: Path, config: RunConfig, options: argparse.Namespace, clock: _Clock, out: Output
+) -> Told:
     found, change, handover = _encoded(workdir, config, clock, options.items)
     result = _result(change, handover, clock) | {
         "counts": change["counts"],
         "refused": found.read_json("summary.json")["refused"],
         "churn": {"items": 0.0, "impressions": 0.0, "digits": 0.0},
     }
-    out.result(result)
-    if not change["release_id"]:
-        out.line(f"nothing to do: release {change['parent']} knows all items of the data")
-        return 0
-    out.line(
+    text = (
         f"release {result['release_id']} is promoted: {result['new_items']:,} new items, "
         f"{result['reachable']:,} of them reachable, no code changed; {_where(handover, clock)}"
     )
-    return 0
+    if not change["release_id"]:
+        text = f"nothing to do: release {change['parent']} knows all items of the data"
+    return result, lambda: out.line(text)
 
 
-def _maintain(workdir: Path, options: argparse.Namespace, out: Output) -> int:
+def _maintain(
+    workdir: Path, config: RunConfig, options: argparse.Namespace, clock: _Clock, out: Output
+) -> Told:
     from tesserec.steps import maintain
 
-    config = _configuration(workdir, options)
-    clock = _Clock(out)
+    del options
     _, encoded, _ = _encoded(workdir, config, clock, None)
     features = _features(workdir, config, clock)
     made = clock("maintain", lambda: maintain.run(workdir, config, features), _maintained)
@@ -195,14 +247,13 @@ def _maintain(workdir: Path, options: argparse.Namespace, out: Output) -> int:
         "churn": {k: change["churn"][k] for k in ("items", "impressions", "digits")},
         "tuning": change["tuning"],
     }
-    out.result(result)
     churn = result["churn"]
-    out.line(
+    text = (
         f"release {result['release_id']} is promoted: {change['counts']['moved']:,} items moved "
         f"({churn['digits']:.2%} of digits, {churn['items']:.2%} of items), the model tuned on "
         f"{change['tuning']['targets']:,} events; {_where(handover, clock)}"
     )
-    return 0
+    return result, lambda: out.line(text)
 
 
 def _rebuild(workdir: Path, options: argparse.Namespace, out: Output) -> int:
@@ -219,6 +270,8 @@ def _rebuild(workdir: Path, options: argparse.Namespace, out: Output) -> int:
         workdir, project, "retokenization", "rebuild", to_dict(config), out, {"cadence": "rebuild"}
     )
     seconds = {step: record["seconds"] for step, record in records.items()}
+    page = folder / "freshness.html"
+    report = str(page) if page.is_file() else None
     change, handover = (
         _made(records, step, name)
         for step, name in (("rebuild", "change.json"), ("hand_over", "handover.json"))
@@ -228,8 +281,9 @@ def _rebuild(workdir: Path, options: argparse.Namespace, out: Output) -> int:
         text = f"{failed[0]['step']}: {failed[0]['error']}" if failed else "the pipeline stopped"
         if change is not None and failed and failed[0]["error_type"] == "GateFailed":
             _remember(workdir, change, text)
-        out.result({"error": text, "seconds": seconds})
+        out.result({"error": text, "seconds": seconds, "report": report})
         out.error(text)
+        _say(report, out)
         out.note(f"log: {folder / 'run.log'}; the same command goes on where this one stopped")
         return EXIT_OF_ERROR.get(failed[0]["error_type"], 1) if failed else code or 1
     _remember(workdir, change, None)
@@ -245,6 +299,7 @@ def _rebuild(workdir: Path, options: argparse.Namespace, out: Output) -> int:
         "churn": {key: churn[key] for key in ("items", "impressions", "digits")},
         "alignment": change["alignment"],
         "seconds": {**seconds, "total": round(sum(seconds.values()), 2)},
+        "report": report,
     }
     out.result(result)
     role = f"a canary for {options.canary:.3g} of the users" if options.canary else "promoted"
@@ -253,6 +308,7 @@ def _rebuild(workdir: Path, options: argparse.Namespace, out: Output) -> int:
         f"release {result['release_id']} is {role}: {churn['digits']:.1%} of digits changed "
         f"({before['digits']:.1%} before they got the old names; {total:.0f} s)"
     )
+    _say(report, out)
     return 0
 
 

@@ -30,7 +30,7 @@ def code_heat_map(codes: np.ndarray, codebook_size: int) -> str:
         ]
     )
     relative = counts / max(len(codes), 1) * codebook_size  # 1: as often as if all were used alike
-    figure, axes = _figure((9.2, 1.4 + min(codes.shape[1], 64) * 0.07))
+    figure, axes = figure_of((9.2, 1.4 + min(codes.shape[1], 64) * 0.07))
     shown = np.ma.masked_equal(np.clip(relative, 0, 4), 0)
     picture = axes.imshow(
         shown, aspect="auto", interpolation="nearest", cmap="viridis", vmin=0, vmax=4
@@ -41,13 +41,13 @@ def code_heat_map(codes: np.ndarray, codebook_size: int) -> str:
     bar = figure.colorbar(picture, ax=axes, pad=0.015, ticks=[0, 1, 2, 3, 4])
     bar.ax.set_yticklabels(["0", "1", "2", "3", "≥4"])
     bar.set_label("use, 1 = even")
-    _ink(bar.ax)
-    return _uri(figure)
+    ink(bar.ax)
+    return uri(figure)
 
 
 def curves(history: Sequence[Mapping[str, Any]], keys: Sequence[str], label: str) -> str:
     """Values over epochs, one line a key; epochs without the key are left out."""
-    figure, axes = _figure(SIZE)
+    figure, axes = figure_of(SIZE)
     for number, key in enumerate(keys):
         points = [(h["epoch"], h[key]) for h in history if h.get(key) is not None]
         if not points:
@@ -71,13 +71,13 @@ def curves(history: Sequence[Mapping[str, Any]], keys: Sequence[str], label: str
     else:
         axes.locator_params(axis="x", integer=True)
     if len(keys) > 1:
-        _legend(axes)
-    return _uri(figure)
+        legend(axes)
+    return uri(figure)
 
 
 def bars(labels: Sequence[str], series: Mapping[str, Sequence[float]], label: str, x: str) -> str:
     """Grouped bars: one group a label, one bar a series."""
-    figure, axes = _figure(SIZE)
+    figure, axes = figure_of(SIZE)
     width = 0.8 / max(len(series), 1)
     at = np.arange(len(labels))
     for number, (name, values) in enumerate(series.items()):
@@ -95,16 +95,21 @@ def bars(labels: Sequence[str], series: Mapping[str, Sequence[float]], label: st
     axes.set_ylabel(label)
     axes.set_xlabel(x)
     if len(series) > 1:
-        _legend(axes)
-    return _uri(figure)
+        legend(axes)
+    return uri(figure)
 
 
-def _figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
+def blank(size: tuple[float, float]) -> Figure:
     from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
-    figure = Figure(figsize=size, layout="constrained")
+    return Figure(figsize=size, layout="constrained")
+
+
+def figure_of(size: tuple[float, float]) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes, in the style of all."""
+    figure = blank(size)
     axes = figure.add_subplot()
-    _ink(axes)
+    ink(axes)
     axes.grid(axis="y", color=INK, alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
@@ -112,7 +117,7 @@ def _figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _ink(axes: Axes) -> None:
+def ink(axes: Axes) -> None:
     axes.patch.set_alpha(0)
     axes.tick_params(colors=INK, labelsize=9)
     axes.xaxis.label.set_color(INK)
@@ -121,7 +126,7 @@ def _ink(axes: Axes) -> None:
         spine.set_color(INK)
 
 
-def _legend(axes: Axes) -> None:
+def legend(axes: Axes) -> None:
     axes.legend(
         frameon=False,
         fontsize=8,
@@ -135,7 +140,7 @@ def _legend(axes: Axes) -> None:
     )
 
 
-def _uri(figure: Figure) -> str:
+def uri(figure: Figure) -> str:
     import matplotlib
 
     buffer = io.BytesIO()

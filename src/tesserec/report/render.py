@@ -31,7 +31,8 @@ def release_report(workdir: Path, name: str, folders: Mapping[str, Path], out: P
     return out
 
 
-def _write(facts: Facts, out: Path) -> None:
+def render(template: str, out: Path, **values: Any) -> None:
+    """Fill one of the templates and write the page."""
     try:
         import jinja2
     except ModuleNotFoundError as error:
@@ -46,11 +47,15 @@ def _write(facts: Facts, out: Path) -> None:
     environment.filters["number"] = number
     environment.filters["metric"] = metric
     environment.filters["why"] = sections.state_of
-    parts, problems = _parts(facts, out)
-    text = environment.get_template("report.html.j2").render(
-        facts=facts, parts=parts, problems=problems, metrics=sections.METRICS, version=__version__
-    )
+    text = environment.get_template(template).render(version=__version__, **values)
     write_atomic(out, text)
+
+
+def _write(facts: Facts, out: Path) -> None:
+    parts, problems = _parts(facts, out)
+    render(
+        "report.html.j2", out, facts=facts, parts=parts, problems=problems, metrics=sections.METRICS
+    )
 
 
 def _parts(facts: Facts, out: Path) -> tuple[dict[str, Any], dict[str, str]]:

@@ -98,7 +98,7 @@ def age_findings(
         files: name and sha256 of each source file now. log_hash: of the event log; None: empty.
     """
     made = stock.manifest.get("maintained_at")
-    base = _base_manifest(workdir, stock)
+    base = base_manifest(workdir, stock)
     born = datetime.fromisoformat(base["created"]).timestamp()
     hours = (now - (made if made is not None else born)) / 3600
     stale = hours >= MODEL_AGE_H and _events_changed(workdir, stock, files, log_hash)
@@ -159,7 +159,7 @@ def _added(workdir: Path, stock: Stock) -> list[np.ndarray]:
     return found
 
 
-def _base_manifest(workdir: Path, stock: Stock) -> Mapping[str, Any]:
+def base_manifest(workdir: Path, stock: Stock) -> Mapping[str, Any]:
     """Of the release that the lineage began with; of this one if that is gone."""
     lineage = stock.manifest.get("lineage") or stock.release_id
     if (workdir / "releases" / lineage / "manifest.json").is_file():

@@ -10,7 +10,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,23 +41,40 @@ def run_step(
     folder = _run_folder(workdir, run_id)
     os.environ[progress.ENV] = str(folder / "progress.json")
     (folder / "progress.json").unlink(missing_ok=True)
+    try:
+        with recorded(folder, name) as record:
+            step = importlib.import_module(f"tesserec.steps.{name}")
+            opened = [_open_pointer(p) for p in parents]
+            artifact: Artifact = step.run(Path(workdir), from_dict(json.loads(config)), *opened)
+            record(artifact)
+            write_atomic(Path(output), json.dumps(artifact.pointer()))
+    except TesserecError as error:
+        log.error("%s failed: %s", name, error)
+        sys.exit(error.exit_code)
+
+
+@contextmanager
+def recorded(folder: Path, name: str) -> Iterator[Callable[[Artifact], None]]:
+    """Two lines of the run's `steps.jsonl`: the step began, and how it ended; an error goes on.
+
+    Call what it yields with the artefact that the step made.
+    """
     _append(folder / "steps.jsonl", {"step": name, "event": "start", "time": _now()})
     start = time.monotonic()
     made_before = time.time()
     record: dict[str, Any] = {"step": name, "event": "end", "artifact": None, "reused": False}
-    try:
-        step = importlib.import_module(f"tesserec.steps.{name}")
-        opened = [_open_pointer(p) for p in parents]
-        artifact: Artifact = step.run(Path(workdir), from_dict(json.loads(config)), *opened)
+
+    def made(artifact: Artifact) -> None:
         record["artifact"] = artifact.pointer()
         record["reused"] = (artifact.path / "manifest.json").stat().st_mtime < made_before
-        write_atomic(Path(output), json.dumps(artifact.pointer()))
+
+    try:
+        yield made
     except TesserecError as error:
-        kept: Artifact | None = getattr(error, "artifact", None)
         record |= {"error": str(error), "error_type": type(error).__name__}
+        kept: Artifact | None = getattr(error, "artifact", None)
         record["artifact"] = kept.pointer() if kept else None
-        log.error("%s failed: %s", name, error)
-        sys.exit(error.exit_code)
+        raise
     except BaseException as error:
         record |= {"error": f"{type(error).__name__}: {error}", "error_type": "unexpected"}
         raise
@@ -73,6 +91,14 @@ def run_report(workdir: str, run_id: str, *, state: str, error: str | None) -> N
     _die_with_the_run(Path(workdir))
     log.info("pipeline ended as %s %s", state, error or "")
     report.run(Path(workdir), run_id)
+
+
+def run_freshness(workdir: str, run_id: str, *, state: str, error: str | None) -> None:
+    """Write both reports of a re-tokenization; the exit handler of its pipeline."""
+    from tesserec.steps import freshness
+
+    run_report(workdir, run_id, state=state, error=error)
+    freshness.run(Path(workdir), run_id)
 
 
 def _open_pointer(path: str) -> Artifact:

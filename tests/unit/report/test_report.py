@@ -55,7 +55,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes nearly all of the time."""
-    monkeypatch.setattr(plots, "_uri", lambda figure: "data:image/svg+xml;base64,")
+    monkeypatch.setattr(plots, "uri", lambda figure: "data:image/svg+xml;base64,")
 
 
 def test_every_section_is_there_and_nothing_is_missing(whole: tuple[Path, str]) -> None:
