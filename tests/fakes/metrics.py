@@ -14,7 +14,11 @@ LOCAL = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def scrape(server: TritonProcess) -> dict[tuple[str, ...], float]:
     """(name, label=value...) -> number, of the metrics endpoint."""
     with LOCAL.open(f"http://{server.info['metrics']}/metrics", timeout=10) as reply:
-        text = reply.read().decode()
+        return parse(reply.read().decode())
+
+
+def parse(text: str) -> dict[tuple[str, ...], float]:
+    """The same of a text in Prometheus' format."""
     found = {}
     for line in text.splitlines():
         match = LINE.match(line)

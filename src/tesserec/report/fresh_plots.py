@@ -33,7 +33,7 @@ def lag_curves(curves: Mapping[str, Sequence[float]], objective_s: float) -> str
     axes.minorticks_off()
     axes.set_ylim(0, 1.03)
     axes.set_ylabel("share of items")
-    legend(axes)
+    legend(axes, columns=2)
     return uri(figure)
 
 

@@ -126,14 +126,14 @@ def ink(axes: Axes) -> None:
         spine.set_color(INK)
 
 
-def legend(axes: Axes) -> None:
+def legend(axes: Axes, columns: int = 4) -> None:
     axes.legend(
         frameon=False,
         fontsize=8,
         labelcolor=INK,
         loc="lower left",
         bbox_to_anchor=(0, 1),
-        ncols=4,
+        ncols=columns,
         columnspacing=1.2,
         handlelength=1.6,
         borderaxespad=0.2,

@@ -18,7 +18,7 @@ HELP = {
     "canary_ok": "0 if the canary set was encoded otherwise than before; 1 if it was as before.",
     "gate_ok": "0 for each gate of the last run that said no, 1 for one that passed.",
     "waiting_items": "New items of the source that the last run did not bring into a release.",
-    "lag_seconds": "Quantiles of the lag of new items promoted in the last day, by hop.",
+    "lag_seconds": "Percentiles of the lag of new items promoted in the last day, by hop.",
     "lag_items": "Items that lag_seconds was taken from.",
     "churn_share": "Share of items, impressions or digits whose codes differ from the parent's.",
     "churn_digit_share": "The same by digit, numbered from 0.",
@@ -72,9 +72,9 @@ def _samples(facts: Mapping[str, Any]) -> dict[str, list[Sample]]:
         "gate_ok": [({"gate": name}, ok) for name, ok in run["gates"].items()],
         "waiting_items": [({}, run["waiting"])],
         "lag_seconds": [
-            ({"hop": hop, "quantile": str(q)}, hops[hop][name])
+            ({"hop": hop, "percentile": name.removeprefix("p")}, hops[hop][name])
             for hop in HOPS
-            for name, q in QUANTILES.items()
+            for name in QUANTILES
             if hop in hops
         ],
         "lag_items": [({"hop": hop}, hops[hop]["items"]) for hop in HOPS if hop in hops],

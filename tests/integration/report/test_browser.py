@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from tesserec.report import run_report
+from tesserec.steps import freshness
 from tests.fakes.finished_run import RUN, finished_run
+from tests.fakes.freshness import fresh_run
+from tests.fakes.stock import stock_release
 
 OVERFLOW = """(() => {
   const wide = [...document.querySelectorAll('body *')].filter(e => {
@@ -28,12 +31,19 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     whole, failed = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("failed")
     finished_run(whole)
     finished_run(failed, until="gate_raw", error="the gate says no: " + "x" * 300)
-    return {"whole": run_report(whole, RUN), "failed": run_report(failed, RUN)}
+    fresh, first = tmp_path_factory.mktemp("fresh"), tmp_path_factory.mktemp("first")
+    stock_release(first, first / "data")
+    return {
+        "whole": run_report(whole, RUN),
+        "failed": run_report(failed, RUN),
+        "fresh": fresh_run(fresh),
+        "first": freshness.run(first, "first"),
+    }
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("name", ["whole", "failed"])
+@pytest.mark.parametrize("name", ["whole", "failed", "fresh", "first"])
 def test_it_fits_and_the_console_is_silent(
     browser: Any, pages: dict[str, Path], tmp_path: Path, name: str, width: int, dark: bool
 ) -> None:
