@@ -17,6 +17,7 @@ COMPONENTS = sorted(
 )
 PIPELINES = ("training", "retokenization")
 ON_GPU = {"training": {"train"}, "retokenization": {"maintain", "warm-start"}}
+EXIT = ("report", "freshness")  # handlers of a run's end
 # They leave the workdir, move the pointer or write the history, or their refusal is an answer.
 ONCE = {
     "feature-store", "rehearse", "promote", "hand-over", "decide", "judge", "judge-model",
@@ -112,7 +113,7 @@ def test_no_step_is_cached_and_only_harmless_ones_are_retried(documents: list[di
     """Each time that a step occurs; the second time its task has another name."""
     for _, step, task in tasks_of(documents):
         assert not task.get("cachingOptions", {}).get("enableCache"), step
-        if step == "report":  # the exit handler
+        if step in EXIT:
             continue
         assert step in RETRIED | ONCE, step
         assert ("retryPolicy" in task) == (step in RETRIED), task["taskInfo"]["name"]
@@ -121,7 +122,7 @@ def test_no_step_is_cached_and_only_harmless_ones_are_retried(documents: list[di
 def test_every_step_may_take_its_time_and_not_for_ever(documents: list[dict]) -> None:
     platform = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     for one in executors(documents):
-        if step_of(one) == "report":
+        if step_of(one) in EXIT:
             continue
         long = step_of(one) in ("train", "maintain", "warm-start")
         seconds = int(platform[one]["activeDeadlineSeconds"])
@@ -155,7 +156,7 @@ def test_one_cadence_runs_and_it_is_the_one_that_was_decided(
     assert {"maintain", "judge-model"} <= found[1] and "warm-start" not in found[1]
     assert {"align", "warm-start", "rebuild"} <= found[2] and "maintain" not in found[2]
     outside = {step for group, step, _ in tasks_of(documents) if group not in steps}
-    assert outside == {"survey", "decide", "report"}
+    assert outside == {"survey", "decide", "freshness"}
 
 
 def test_nothing_is_handed_over_unjudged(compiled: dict[str, list[dict]]) -> None:
