@@ -37,6 +37,7 @@ from tesserec.release.manifest import (
     releases_folder,
 )
 from tesserec.tables import ROW, grow_codes, grow_items
+from tesserec.tokenizers.lineage import LINEAGE, lineage_of, metadata
 
 log = logging.getLogger(__name__)
 TABLES = ("items", "codes", "ledger")
@@ -90,7 +91,8 @@ def build_delta(
     scratch = folder / f".tmp-{os.getpid()}"
     scratch.mkdir(parents=True)
     number = int(parent.get("delta", 0)) + 1
-    _write_tables(scratch, delta, number)
+    lineage = _lineage(parent_folder, parent)
+    _write_tables(scratch, delta, number, lineage)
     for name, files in delta.parts.items():
         for below, path in files.items():
             target = scratch / name / below
@@ -98,7 +100,7 @@ def build_delta(
             shutil.copyfile(path, target)
     parts = _parts(scratch, parent, delta)
     if number % COMPACTED == 0:
-        parts |= _compact(scratch, folder, parts, number)
+        parts |= _compact(scratch, folder, parts, number, lineage)
     release_id = release_id_of(parts, parent["feature_service"], parent["feature_schema_hash"])
     kept = {k: v for k, v in parent.items() if k not in ("files", "content_hash")}
     manifest = {
@@ -122,7 +124,13 @@ def build_delta(
     return release_id
 
 
-def _write_tables(scratch: Path, delta: Delta, number: int) -> None:
+def _lineage(folder: Path, manifest: Mapping[str, Any]) -> str | None:
+    """Of the parent's tokenizer."""
+    paths = [part_path(folder, part) for part in parts_of(manifest["parts"].get("tokenizer", []))]
+    return next((lineage_of(path.parent) for path in paths if path.name == LINEAGE), None)
+
+
+def _write_tables(scratch: Path, delta: Delta, number: int, lineage: str | None) -> None:
     """The delta's tables; a part has the number of its delta."""
     new = 0 if delta.items is None else delta.items.num_rows
     if new != (0 if delta.codes is None else len(delta.codes)):
@@ -134,14 +142,16 @@ def _write_tables(scratch: Path, delta: Delta, number: int) -> None:
     if new:
         pq.write_table(delta.items, scratch / f"items/delta-{number:04d}.parquet", **_PARQUET)
         codes = {"codes": np.ascontiguousarray(delta.codes)}
-        save_file(codes, scratch / f"codes/delta-{number:04d}.safetensors")
+        path = scratch / f"codes/delta-{number:04d}.safetensors"
+        save_file(codes, path, metadata=metadata(lineage))
     if delta.item_patch is not None and delta.item_patch.num_rows:
         assert ROW in delta.item_patch.column_names
         pq.write_table(delta.item_patch, scratch / f"items/patch-{number:04d}.parquet", **_PARQUET)
     if delta.code_patch is not None and len(delta.code_patch[0]):
         rows, codes_of = delta.code_patch
         arrays = {"rows": rows.astype(np.int64), "codes": np.ascontiguousarray(codes_of)}
-        save_file(arrays, scratch / f"codes/patch-{number:04d}.safetensors")
+        path = scratch / f"codes/patch-{number:04d}.safetensors"
+        save_file(arrays, path, metadata=metadata(lineage))
     if delta.ledger is not None and delta.ledger.num_rows:
         pq.write_table(delta.ledger, scratch / f"ledger/part-{number:04d}.parquet", **_PARQUET)
 
@@ -180,7 +190,7 @@ def _parts(scratch: Path, parent: Mapping[str, Any], delta: Delta) -> dict[str, 
 
 
 def _compact(
-    scratch: Path, folder: Path, parts: Mapping[str, Any], number: int
+    scratch: Path, folder: Path, parts: Mapping[str, Any], number: int, lineage: str | None
 ) -> dict[str, list[Part]]:
     """Whole tables in place of base, deltas and patches. The ledger begins anew on them."""
 
@@ -196,7 +206,7 @@ def _compact(
     item_path = scratch / f"items/base-{number:04d}.parquet"
     code_path = scratch / f"codes/base-{number:04d}.safetensors"
     pq.write_table(items, item_path, **_PARQUET)
-    save_file({"codes": np.ascontiguousarray(codes)}, code_path)
+    save_file({"codes": np.ascontiguousarray(codes)}, code_path, metadata=metadata(lineage))
     log.info("compacted %d parts of %d items", len(parts["codes"]), len(codes))
     made = {"items": item_path, "codes": code_path}
     found = {

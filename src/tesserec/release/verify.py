@@ -22,6 +22,7 @@ from tesserec.release.manifest import (
     release_id_of,
 )
 from tesserec.tables import grow_codes, is_patch
+from tesserec.tokenizers.lineage import KEY, LINEAGE, lineage_of
 
 RACE_S = 2.0  # a file changed less long ago may change again with the same times
 
@@ -128,7 +129,7 @@ def _belong_together(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
         if len(digits) != 1:
             problems.append(f"code parts have different numbers of digits: {sorted(digits)}")
         else:
-            problems += _ledger(folder, parts)
+            problems += [*_lineages(folder, parts), *_ledger(folder, parts)]
     for name, model in parts.get("models", {}).items():
         for part in (p for p in parts_of(model) if p.path.endswith("model.json")):
             shape = read_json(part_path(folder, part)).get("shape", {})
@@ -174,6 +175,31 @@ def _decoder(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
     except ArtifactError as error:
         return [str(error)]
     return []
+
+
+def _lineages(folder: Path, parts: Mapping[str, Any]) -> list[str]:
+    """Tokenizer, codes and models carry one lineage; parts from before there was one carry none."""
+    told = [part_path(folder, p) for p in parts_of(parts.get("tokenizer", []))]
+    home = next((path.parent for path in told if path.name == LINEAGE), None)
+    wanted = None if home is None else lineage_of(home)
+    if wanted is None:
+        return []
+    found = {p.path: _lineage_of_codes(part_path(folder, p)) for p in parts_of(parts["codes"])}
+    for name, model in parts.get("models", {}).items():
+        for part in (p for p in parts_of(model) if p.path.endswith("model.json")):
+            found[f"model {name}"] = read_json(part_path(folder, part)).get(KEY)
+    return [
+        f"{name} is of lineage {lineage}, the tokenizer of {wanted}: their codes mean other things"
+        for name, lineage in found.items()
+        if lineage is not None and lineage != wanted
+    ]
+
+
+def _lineage_of_codes(path: Path) -> str | None:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        return (file.metadata() or {}).get(KEY)
 
 
 def _ledger(folder: Path, parts: Mapping[str, Any]) -> list[str]:

@@ -64,6 +64,7 @@ def _make(folder: Path, stock: Stock, codes: Artifact, vectors: Artifact, *, ali
     from tesserec.retokenization.paths import along_paths
     from tesserec.retokenization.reference import FOLDER
     from tesserec.tokenizers import CodeTable, load_tokenizer
+    from tesserec.tokenizers.lineage import begin_lineage
 
     table = CodeTable.load(codes.path)
     tokenizer = load_tokenizer(codes.file("tokenizer"))
@@ -76,9 +77,11 @@ def _make(folder: Path, stock: Stock, codes: Artifact, vectors: Artifact, *, ali
     else:
         names = hungarian(old, new, tokenizer.centres.shape[1])
         other, named = renamed(tokenizer, names), renamed_codes(table.codes, names)
-    CodeTable(table.item_ids, named.astype(table.codes.dtype), table.trained).save(folder)
+    named = named.astype(table.codes.dtype)
     home = folder / "tokenizer"
     other.save(home)
+    lineage = begin_lineage(home)
+    CodeTable(table.item_ids, named, table.trained).save(folder, lineage)
     write_canary_codes(vectors.file("encoder"), other, home)
     if (codes.file("tokenizer") / FOLDER).is_dir():
         shutil.copytree(codes.file("tokenizer") / FOLDER, home / FOLDER)

@@ -176,8 +176,10 @@ def _health(stock: Stock, codes: np.ndarray, reference: Any) -> Any:
 def _save_tokenizer(home: Path, stock: Stock, found: Maintained) -> Path:
     from tesserec.retokenization.canary import write_canary_codes
     from tesserec.retokenization.reference import FOLDER
+    from tesserec.tokenizers.lineage import keep_lineage, lineage_of
 
     found.tokenizer.save(home)
+    keep_lineage(home, lineage_of(stock.home("tokenizer")))  # codes mean what they meant
     write_canary_codes(stock.home("encoder"), found.tokenizer, home)
     if found.reference is not None:
         found.reference.save(home / FOLDER)
@@ -213,6 +215,7 @@ def _tune(
     """Tune the model on the block and save it; {epochs, targets, since, until, losses}."""
     from tesserec.models.loading import model_class
     from tesserec.retokenization.tokens import changed_codes
+    from tesserec.tokenizers.lineage import bind_model, lineage_of
     from tesserec.training.checkpoint import Checkpoints
     from tesserec.training.tuning import tune
 
@@ -237,6 +240,7 @@ def _tune(
         on_progress=watcher(config, TOKENIZED),
     )
     model.save(folder / "models" / TOKENIZED)
+    bind_model(folder / "models" / TOKENIZED / "model.json", lineage_of(stock.home("tokenizer")))
     shutil.rmtree(checkpoints, ignore_errors=True)
     return {
         "epochs": len(lines),

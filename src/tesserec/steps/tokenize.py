@@ -51,6 +51,7 @@ def _make(folder: Path, config: RunConfig, vectors: Artifact, features: Artifact
     )
     from tesserec.steps.encode import read_items
     from tesserec.tokenizers import CodeTable
+    from tesserec.tokenizers.lineage import begin_lineage
     from tesserec.tokenizers.quality import quality
 
     x = np.load(vectors.file("vectors.npy"), allow_pickle=False)
@@ -71,8 +72,11 @@ def _make(folder: Path, config: RunConfig, vectors: Artifact, features: Artifact
         tokenizer.fit(x[trained], np.random.default_rng(config.seed))
         codes = tokenizer.encode(x)
         write_canary_codes(vectors.file("encoder"), tokenizer, folder / "tokenizer")
-    CodeTable(item_ids, codes, trained).save(folder)
     tokenizer.save(folder / "tokenizer")
+    lineage = begin_lineage(
+        folder / "tokenizer", codes if config.tokenizer.name == "given" else None
+    )
+    CodeTable(item_ids, codes, trained).save(folder, lineage)
     rng = np.random.default_rng([config.seed, 1])
     reference, seen = None, x
     held = np.flatnonzero(trained & held_out(item_ids))

@@ -94,10 +94,20 @@ def trained(
             train_model(
                 folder, kind, config, items, checkpoints, logs, on_progress or watcher(config, name)
             )
+        if kind.needs_codes:
+            bind(folder, codes)
 
     artifact, _ = build(workdir, KIND, params=params, parents=parents, version=VERSION, make=make)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return artifact
+
+
+def bind(folder: Path, codes: Artifact) -> None:
+    """Note in the saved model for whose codes it was trained."""
+    from tesserec.models.files import SHAPE
+    from tesserec.tokenizers.lineage import bind_model, lineage_of
+
+    bind_model(folder / SHAPE, lineage_of(codes.path / "tokenizer"))
 
 
 def train_model(

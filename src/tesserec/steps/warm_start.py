@@ -112,5 +112,6 @@ def _make(
         on_progress=train.watcher(config, TOKENIZED),
     )
     model.save(folder)
+    train.bind(folder, codes)
     lines = "".join(json.dumps(line) + "\n" for line in history)
     (folder / train.HISTORY).write_text(lines)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tesserec.errors import ArtifactError, DataError
+from tesserec.tokenizers.lineage import metadata
 
 CODES = "codes.safetensors"
 ITEM_IDS = "item_ids.parquet"
@@ -130,12 +131,16 @@ class CodeTable:
             self._index(first)
         return np.arange(first, len(self), dtype=np.int64)
 
-    def save(self, folder: Path) -> None:
-        """Write `codes.safetensors` {codes} and `item_ids.parquet` (item_id, trained)."""
+    def save(self, folder: Path, lineage: str | None = None) -> None:
+        """Write `codes.safetensors` {codes} and `item_ids.parquet` (item_id, trained).
+
+        `lineage`: of the tokenizer whose codes they are.
+        """
         from safetensors.numpy import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({"codes": np.ascontiguousarray(self._codes)}, folder / CODES)
+        arrays = {"codes": np.ascontiguousarray(self._codes)}
+        save_file(arrays, folder / CODES, metadata=metadata(lineage))
         columns = {"item_id": pa.array(self._ids, pa.string()), "trained": pa.array(self._trained)}
         pq.write_table(pa.table(columns), folder / ITEM_IDS)
 
