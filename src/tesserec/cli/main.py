@@ -41,11 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest:
         options.overrides += rest
     debug: bool = getattr(options, "debug", False)
-    logging.basicConfig(
-        level=logging.INFO if debug else logging.WARNING,
-        stream=sys.stderr,
-        format="%(asctime)s %(name)s: %(message)s",
-    )
+    _log(debug=debug)
     out = Output(json_only=getattr(options, "json", False))
     signal.signal(signal.SIGTERM, _terminated)
     try:
@@ -75,6 +71,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         out.failure(f"unexpected {type(error).__name__}: {error} (--debug shows where)")
         return 1
+
+
+def _log(*, debug: bool) -> None:
+    """Our lines alone; with `debug` also what libraries have to say."""
+    shown = logging.StreamHandler(sys.stderr)
+    if not debug:
+        shown.addFilter(_is_ours)
+        # A library that shows its own warnings resets the filters; this is behind them.
+        logging.captureWarnings(True)
+    logging.basicConfig(
+        level=logging.INFO if debug else logging.WARNING,
+        handlers=[shown],
+        format="%(asctime)s %(name)s: %(message)s",
+    )
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] == "tesserec" or record.levelno >= logging.ERROR
 
 
 def _terminated(*_: object) -> None:

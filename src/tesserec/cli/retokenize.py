@@ -14,7 +14,7 @@ from tesserec.cli.output import Output
 from tesserec.cli.pipeline import new_run, run_pipeline
 from tesserec.cli.release import share
 from tesserec.config import RunConfig, change_config, load_config, to_dict
-from tesserec.errors import GateFailed, TesserecError
+from tesserec.errors import TesserecError
 from tesserec.locks import exclusive
 from tesserec.project import find_project
 from tesserec.steps.runner import recorded
@@ -279,14 +279,11 @@ def _rebuild(workdir: Path, options: argparse.Namespace, out: Output) -> int:
     failed = [r for r in records.values() if r.get("error")]
     if failed or change is None or handover is None:
         text = f"{failed[0]['step']}: {failed[0]['error']}" if failed else "the pipeline stopped"
-        if change is not None and failed and failed[0]["error_type"] == "GateFailed":
-            _remember(workdir, change, text)
         out.result({"error": text, "seconds": seconds, "report": report})
         out.error(text)
         _say(report, out)
         out.note(f"log: {folder / 'run.log'}; the same command goes on where this one stopped")
         return EXIT_OF_ERROR.get(failed[0]["error_type"], 1) if failed else code or 1
-    _remember(workdir, change, None)
     churn = change["churn"]
     result = {
         "release_id": change["release_id"],
@@ -318,14 +315,6 @@ def _made(records: dict[str, dict[str, Any]], step: str, name: str) -> dict[str,
     return open_artifact(Path(artifact["uri"])).read_json(name) if artifact else None
 
 
-def _remember(workdir: Path, change: dict[str, Any], problem: str | None) -> None:
-    """Three refusals of `maintain` in a row call for a rebuild."""
-    from tesserec.retokenization.history import remember
-
-    line = {key: change[key] for key in ("cadence", "release_id", "parent")}
-    remember(workdir, {**line, "ok": problem is None, "fired": [problem] if problem else []})
-
-
 def _encoded(
     workdir: Path, config: RunConfig, clock: _Clock, items: Path | None
 ) -> tuple[Artifact, dict[str, Any], dict[str, Any]]:
@@ -352,18 +341,12 @@ def _features(workdir: Path, config: RunConfig, clock: _Clock) -> Artifact:
 def _judged(
     workdir: Path, config: RunConfig, clock: _Clock, made: Artifact, features: Artifact | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Gate and hand over; either refusal is remembered, since three of them call for a rebuild."""
+    """Gate and hand over: what was changed, and how it was promoted."""
     from tesserec.steps import hand_over, judge
 
     change = made.read_json("change.json")
-    try:
-        clock("judge", lambda: judge.run(workdir, config, made, features), lambda _: "passed")
-        handed = clock("hand_over", lambda: hand_over.run(workdir, config, made), _handed)
-    except GateFailed as error:
-        _remember(workdir, change, str(error))
-        raise
-    if change["release_id"]:
-        _remember(workdir, change, None)
+    clock("judge", lambda: judge.run(workdir, config, made, features), lambda _: "passed")
+    handed = clock("hand_over", lambda: hand_over.run(workdir, config, made), _handed)
     for note in change["notes"]:
         clock.note(note)
     return change, handed.read_json("handover.json")

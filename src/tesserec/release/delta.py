@@ -99,6 +99,8 @@ def build_delta(
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
     parts = _parts(scratch, parent, delta)
+    if cadence != "encode":  # codes move again: those from before a rebuild have had their time
+        parts.pop("aliases", None)
     if number % COMPACTED == 0:
         parts |= _compact(scratch, folder, parts, number, lineage)
     release_id = release_id_of(parts, parent["feature_service"], parent["feature_schema_hash"])
@@ -176,10 +178,6 @@ def _parts(scratch: Path, parent: Mapping[str, Any], delta: Delta) -> dict[str, 
         parts[name] = [*parts.get(name, []), *below(name)]
         if not parts[name]:
             del parts[name]
-    if delta.code_patch is not None or delta.parts:
-        parts.pop(
-            "aliases", None
-        )  # codes move again: those from before the rebuild have had their time
     for name in delta.parts:
         room, _, member = name.partition("/")
         if member:

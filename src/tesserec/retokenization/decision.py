@@ -1,7 +1,7 @@
 """Which cadence is due, and why: evidence in, one word out (docs/retokenization.md has the table).
 
 Drift has to be seen in two runs before anything moves; a codebook that maintaining could not mend
-three times is rebuilt.
+three times is rebuilt. What was before codes moved last doesn't count.
 """
 
 from __future__ import annotations
@@ -42,17 +42,19 @@ def decide(
     Args:
         findings: what was looked at in this run.
         waiting: items that are new, edited, gone, back, or due to leave quarantine.
-        history: earlier runs, oldest first: {cadence, ok, fired}.
+        history: earlier runs, oldest first: {cadence, release_id, ok, fired}.
     """
     fired = {f.test: f for f in findings if f.fires}
     if ENCODER in fired:
         return Decision(REBUILD, [fired[ENCODER].text])
-    tries = [run["ok"] for run in history if run["cadence"] == MAINTAIN]
-    if len(tries) >= THREE_TIMES and not any(tries[-THREE_TIMES:]):
+    recent = _since_codes_moved(history)
+    # the same candidate, judged again without new events, is the same try
+    refused = {run["release_id"] for run in recent if run["cadence"] == MAINTAIN}
+    if len(refused) >= THREE_TIMES:
         return Decision(REBUILD, [f"maintain failed its gates {THREE_TIMES} times in a row"])
     reasons = [fired[name].text for name in (HEALTH, EDITS, MODEL_AGE) if name in fired]
     if DRIFT in fired:
-        before = [run for run in history if run["cadence"] == "decide"]
+        before = [run for run in recent if run["cadence"] == "decide"]
         if before and DRIFT in before[-1]["fired"]:
             reasons.append(f"{fired[DRIFT].text}, as in the run before")
     if reasons:
@@ -60,3 +62,10 @@ def decide(
     if waiting:
         return Decision(ENCODE, [f"{waiting:,} items wait"])
     return Decision(NONE)
+
+
+def _since_codes_moved(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The runs behind the last `maintain` or `rebuild` that passed."""
+    moved = [run["cadence"] in (MAINTAIN, REBUILD) and run["ok"] for run in history]
+    last = max((place for place, yes in enumerate(moved, 1) if yes), default=0)
+    return list(history[last:])

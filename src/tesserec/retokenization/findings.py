@@ -147,13 +147,15 @@ def exposure_finding(workdir: Path, stock: Stock, *, now: int) -> Finding | None
 
 
 def _added(workdir: Path, stock: Stock) -> list[np.ndarray]:
-    """Vectors, by the reference encoder, of items that were new since the tokenizer was fitted."""
+    """Vectors, by the reference encoder, of items that came since the tokenizer was made."""
     found = [np.zeros((0, stock.reference.tokenizer.dim if stock.reference else 0), np.float32)]
     for key in stock.manifest["sources"].get(ADDED, []):
         path = workdir / "artifacts" / f"{SURVEY}-{key}"
         if not (path / "manifest.json").is_file():
             continue  # pruned: what is left is tested
         survey = open_artifact(path)
+        if survey.read_json("summary.json")["at"] <= stock.manifest.get("maintained_at", -1):
+            continue  # the tokenizer has followed them since
         new = pq.read_metadata(survey.file("new.parquet")).num_rows
         found.append(np.load(survey.file(REFERENCE), allow_pickle=False)[:new])
     return found

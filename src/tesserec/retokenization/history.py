@@ -9,6 +9,16 @@ from pathlib import Path
 from typing import Any
 
 
+def remember_outcome(workdir: Path, change: Mapping[str, Any], problem: str | None) -> None:
+    """That a release was promoted, or refused and why: three refusals of `maintain` count.
+
+    Args:
+        change: `change.json` of the step that made the release.
+    """
+    line = {key: change[key] for key in ("cadence", "release_id", "parent")}
+    remember(workdir, {**line, "ok": problem is None, "fired": [problem] if problem else []})
+
+
 def history_file(workdir: Path) -> Path:
     return workdir / "retokenization" / "history.jsonl"
 
@@ -33,9 +43,9 @@ def read_history(workdir: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     found = []
-    for text in path.read_text().splitlines():
+    for line in path.read_bytes().splitlines():
         try:
-            found.append(json.loads(text))
-        except json.JSONDecodeError:
+            found.append(json.loads(line))
+        except ValueError:  # no JSON, or no text at all
             continue
     return found

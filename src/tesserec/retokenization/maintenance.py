@@ -21,6 +21,7 @@ from tesserec.retokenization.novelty import accepted
 from tesserec.retokenization.reference import Reference, make_reference
 from tesserec.retokenization.splits import repair
 from tesserec.retokenization.stock import Stock
+from tesserec.retokenization.tuples import Taken
 
 CADENCE = "maintain"
 
@@ -53,18 +54,25 @@ def maintain(
         shown: impressions float64 [N].
     """
     old = stock.codes
-    gone = life.in_status(stock.items, life.RETIRED) | life.in_status(stock.items, life.PURGED)
+    retired = life.in_status(stock.items, life.RETIRED)
     waiting = life.in_status(stock.items, life.QUARANTINED)
-    active = np.flatnonzero(~gone & ~waiting)
+    shows = life.in_status(stock.items, life.ACTIVE)
+    active = np.flatnonzero(shows)
     half = Budget(items=settings.budget.items / 2, impressions=settings.budget.impressions / 2)
-    split = repair(stock.tokenizer, vectors[active], old[active], shown[active], half)
+    split = repair(stock.tokenizer, vectors[active], old[active], shown[active], half, old[retired])
     warm = split.tokenizer.warm(vectors[active], settings.passes)
     moved = refresh(warm, vectors[active], split.codes, settings.slack, shown[active], half)
     codes = old.copy()
     codes[active] = moved.codes
+    taken = Taken(old, retired, shows | waiting, warm)
+    for row in np.flatnonzero((codes != old).any(axis=1)).tolist():
+        if (taken.free(vectors[row], codes[row]) != codes[row]).any():
+            codes[row] = old[row]  # nobody inherits a retired item's code
     reference = None if seen is None else _reference(stock, seen, active, settings.passes)
     entries = _moves(stock, codes, active, split.splits)
-    activated, pending, more = _quarantine(stock, warm, reference, vectors, seen, codes, waiting)
+    activated, pending, more = _quarantine(
+        stock, warm, reference, vectors, seen, codes, waiting, taken
+    )
     return Maintained(
         tokenizer=warm,
         reference=reference,
@@ -113,6 +121,7 @@ def _quarantine(
     seen: np.ndarray | None,
     codes: np.ndarray,
     waiting: np.ndarray,
+    taken: Taken,
 ) -> tuple[list[int], dict[int, np.ndarray], list[Entry]]:
     """What the new centres know is active with its own code; the rest goes on waiting."""
     rows = np.flatnonzero(waiting)
@@ -129,6 +138,7 @@ def _quarantine(
             pending[row] = code
             continue
         activated.append(row)
+        code = taken.free(vectors[row], code)
         entry = Entry(
             item_id=stock.item_ids[row],
             row=row,

@@ -1,8 +1,8 @@
 """Over-full codes are split, dead ones taken into use again; within a budget, every move told.
 
 The larger half of a split code keeps it, the smaller one takes a dead code, so that what the model
-has learnt of the code still holds for most of its items. Retired items that a history still holds
-belong into the table too: their codes are then not dead.
+has learnt of the code still holds for most of its items. Codes of retired items that a history
+still holds are not dead.
 """
 
 from __future__ import annotations
@@ -48,19 +48,21 @@ def repair(
     codes: np.ndarray,
     shown: np.ndarray | None = None,
     budget: Budget | None = None,
+    held: np.ndarray | None = None,
 ) -> Repair:
     """Split what is over-full among `codes` [N, m] of `vectors` [N, D], and revive dead codes.
 
     Over-full: more than three times the mean load, the fullest first. Then each dead code takes
     half of the code with the largest error. Of hierarchical codes whole tuples that too many items
     share are split at last, below their own prefix. A split that the budget (None: no limit) does
-    not take whole is left out. `shown` [N]: impressions; None: alike.
+    not take whole is left out. `shown` [N]: impressions; None: alike. `held` [h, m]: codes of items
+    that don't move and are no load, and yet are not dead; None: there are none.
     """
     weight = np.ones(len(codes)) if shown is None else np.asarray(shown, dtype=np.float64)
     spending = Spending(
         budget or Budget(items=1, impressions=1), weight, codes.shape[1], tokenizer.hierarchical
     )
-    work = _Work(tokenizer, vectors, codes, spending)
+    work = _Work(tokenizer, vectors, codes, spending, codes[:0] if held is None else held)
     # A level is seen through those above it; parallel digits are all on one level.
     digits = range(tokenizer.digits)
     for level in [[j] for j in digits] if tokenizer.hierarchical else [list(digits)]:
@@ -78,11 +80,17 @@ class _Work:
     """Centres, rows of them by item, and what was done."""
 
     def __init__(
-        self, tokenizer: Any, vectors: np.ndarray, codes: np.ndarray, spending: Spending
+        self,
+        tokenizer: Any,
+        vectors: np.ndarray,
+        codes: np.ndarray,
+        spending: Spending,
+        held: np.ndarray,
     ) -> None:
         self.tokenizer, self.vectors, self.spending = tokenizer, vectors, spending
         self.hierarchical: bool = tokenizer.hierarchical
         self.codes = (tokenizer.rows_of(codes) if self.hierarchical else codes).copy()
+        self.held = tokenizer.rows_of(held) if self.hierarchical else held
         self.centres = tokenizer.centres.copy()
         self.parts = None if self.hierarchical else tokenizer.parts(vectors)
         self.moved = np.zeros(len(codes), dtype=bool)  # a tuple that moves again costs nothing
@@ -107,7 +115,7 @@ class _Work:
             errors = squared_norms(seen - self.centres[j][own])
             sums = np.bincount(own, weights=errors, minlength=len(loads))
             order = np.argsort(-sums, kind="stable")
-            dead = int((loads == 0).sum())
+            dead = len(self._dead(j))
             able = [int(c) for c in order if loads[c] > 1 and (j, int(c)) not in self.refused]
             found += [(-float(sums[c]), j, c) for c in able[:dead]]
         return [(j, c, "dead") for _, j, c in sorted(found)]
@@ -146,14 +154,16 @@ class _Work:
         """
         j, code = self.codes.shape[1] - 1, int(self.codes[rows[0], -1])
         below = (self.codes[:, :j] == self.codes[rows[0], :j]).all(axis=1)
-        free = np.setdiff1d(np.arange(len(self.centres[j])), self.codes[below, j])
+        below_held = (self.held[:, :j] == self.codes[rows[0], :j]).all(axis=1)
+        taken = np.concatenate([self.codes[below, j], self.held[below_held, j]])
+        free = np.setdiff1d(np.arange(len(self.centres[j])), taken)
         free = free[self.centres[j][free, 0] < _FAR]
         seen = self._seen(j, rows)
         smaller = halves(seen)
         if smaller is None or not len(free) or not self._pay(rows[smaller]):
             return False
         middle = seen[smaller].mean(axis=0, dtype=np.float64).astype(np.float32)
-        dead = free[self._loads(j)[free] == 0]
+        dead = np.intersect1d(free, self._dead(j))
         if len(dead):
             target = int(dead[0])
             self.centres[j, target] = middle
@@ -186,7 +196,7 @@ class _Work:
 
     def _free(self, j: int) -> int | None:
         """The lowest dead code of a digit, or the next one that the model's vocabulary has."""
-        dead = np.flatnonzero(self._loads(j) == 0)
+        dead = self._dead(j)
         if len(dead):
             return int(dead[0])
         size = len(self.centres[j])
@@ -194,6 +204,11 @@ class _Work:
 
     def _loads(self, j: int) -> np.ndarray:
         return np.bincount(self.codes[:, j], minlength=len(self.centres[j]))
+
+    def _dead(self, j: int) -> np.ndarray:
+        """int64, rising: the codes of a digit that nobody has."""
+        held = np.bincount(self.held[:, j], minlength=len(self.centres[j]))
+        return np.flatnonzero((self._loads(j) == 0) & (held == 0))
 
     def _seen(self, j: int, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """float32 [n, E]: what a digit sees of items, given their digits before it."""

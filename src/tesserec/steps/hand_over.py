@@ -27,16 +27,25 @@ def run(workdir: Path, config: RunConfig, extension: Artifact) -> Artifact:
     The running server rehearses the release in its second place before it answers with it; if it
     refuses, the pointer goes back to the parent.
 
+    Either outcome is remembered, since refusals of `maintain` call for a rebuild.
+
     Raises:
         GateFailed: the rehearsal found a difference, or the server refused the release.
     """
+    from tesserec.retokenization.history import remember_outcome
+
     told = extension.read_json("change.json")
     canary = config.retokenization.canary if told["cadence"] == "rebuild" else 0.0
 
     def make(folder: Path) -> None:
-        write_atomic(
-            folder / "handover.json", json.dumps(_hand_over(workdir, told, canary), indent=1)
-        )
+        try:
+            found = _hand_over(workdir, told, canary)
+        except GateFailed as error:
+            remember_outcome(workdir, told, str(error))
+            raise
+        if told["release_id"] is not None:
+            remember_outcome(workdir, told, None)
+        write_atomic(folder / "handover.json", json.dumps(found, indent=1))
 
     def made() -> tuple[Artifact, bool]:
         return build(

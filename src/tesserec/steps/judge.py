@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tesserec.artifacts import Artifact, build, write_atomic
 from tesserec.config import RunConfig, to_dict
+from tesserec.errors import GateFailed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,11 +23,12 @@ def run(
 ) -> Artifact:
     """Check table and ledger; of a moved table churn and health too; a tuned model beside the
     promoted one, on the last fifth of the newest block (`features`). The artefact holds
-    `verdict.json`, `data_docs/` and, of a model, `comparison.json`.
+    `verdict.json`, `data_docs/` and, of a model, `comparison.json`. A refusal is remembered.
 
     Raises:
         GateFailed: the release may not be promoted, now or when the verdict was made.
     """
+    from tesserec.retokenization.history import remember_outcome
     from tesserec.validation.verdict import Verdict, raise_if_failed
 
     told = change.read_json("change.json")
@@ -56,7 +58,11 @@ def run(
     artifact, _ = build(
         workdir, "judgement", params=params, parents=parents, version=VERSION, make=make
     )
-    return raise_if_failed(artifact)
+    try:
+        return raise_if_failed(artifact)
+    except GateFailed as error:
+        remember_outcome(workdir, told, str(error))
+        raise
 
 
 def _stock(workdir: Path, release_id: str) -> Stock:
@@ -70,7 +76,8 @@ def _stock(workdir: Path, release_id: str) -> Stock:
 def _tables(
     workdir: Path, config: RunConfig, change: Artifact, told: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Frames of the ledger's new entries, of the rows that they speak of, and of the table."""
+    """Frames of the ledger's new entries, of the items that they speak of, and of the churn."""
+    import numpy as np
     import pandas as pd
 
     from tesserec.release.manifest import parts_of
@@ -95,16 +102,20 @@ def _tables(
             entries.select(columns).append_column("changes_code", changes).to_pandas()
         )
         settings["ledger"] = {"rows": len(stock.codes), "entries": entries.num_rows}
-        items = stock.items.take(sorted(set(entries["row"].to_pylist())))
-        frames["table"] = pd.DataFrame(
-            {
-                "item_id": items["item_id"].to_pandas(),
-                "status": items[life.STATUS].fill_null(life.ACTIVE).to_pandas(),
-                "has_code": True,
-                "pending": items[life.PENDING].is_valid().to_pandas(),
-            }
-        )
-        settings["table"] = {"items": items.num_rows}
+    # Without entries, as of other prices or of a compacted release, the whole table is looked at.
+    rows = np.arange(stock.items.num_rows)
+    if entries.num_rows:
+        rows = np.unique(entries["row"].to_numpy())
+    items = stock.items.take(rows)
+    frames["table"] = pd.DataFrame(
+        {
+            "item_id": items["item_id"].to_pandas(),
+            "status": items[life.STATUS].fill_null(life.ACTIVE).to_pandas(),
+            "has_code": rows < len(stock.codes),
+            "pending": items[life.PENDING].is_valid().to_pandas(),
+        }
+    )
+    settings["table"] = {"items": len(rows)}
     if (change.path / "refresh.json").is_file():
         frames["refresh"] = pd.DataFrame([change.read_json("refresh.json")]).astype(float)
         settings["refresh"] = to_dict(config.retokenization.budget)
@@ -133,9 +144,11 @@ def _models(
     new = Recommender.load(workdir / "releases" / told["release_id"], beside=[old])
     blocks = [read_block(features, one.row_of, since) for one in (new, old)]
     cases = [None if block is None else block.cases for block in blocks]
-    if cases[0] is None or cases[1] is None or not len(cases[0]):
-        return {}, {"users": 0, "reason": "the data have no times, or no events to judge by"}
+    if cases[0] is None or cases[1] is None:
+        return {}, {"users": 0, "reason": "the data have no times"}
     both = sorted(set(cases[0].users) & set(cases[1].users))
+    if not both:
+        return {}, {"users": 0, "reason": "no event follows another one in the newest block"}
     asked = [_of_users(one, both) for one in (cases[0], cases[1])]
     ranks = [protocol.rank(one, part) for one, part in zip((new, old), asked, strict=True)]
     ours, theirs = (_within(r.kept) for r in ranks)

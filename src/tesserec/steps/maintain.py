@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
@@ -9,7 +10,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tesserec.artifacts import Artifact, build, open_artifact, write_atomic
+from tesserec.artifacts import (
+    Artifact,
+    artifact_key,
+    build,
+    discard,
+    open_artifact,
+    write_atomic,
+)
 from tesserec.config import RunConfig, to_dict
 from tesserec.errors import ArtifactError, UsageError
 from tesserec.steps.train import watcher
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
     from tesserec.retokenization.stock import Stock
 
 VERSION = 1
+KIND = "maintenance"
 TOKENIZED = "rpg"  # the model that codes are the items of; a fusion has it as a part
 log = logging.getLogger(__name__)
 
@@ -47,18 +56,18 @@ def run(workdir: Path, config: RunConfig, features: Artifact) -> Artifact:
         "seed": config.seed,
     }
 
-    def make(folder: Path) -> None:
-        _make(folder, workdir, config, stock, features)
+    recipe: dict[str, Any] = {"params": params, "parents": [features], "version": VERSION}
+    checkpoints = workdir / "checkpoints" / artifact_key(KIND, **recipe)
 
-    artifact, reused = build(
-        workdir, "maintenance", params=params, parents=[features], version=VERSION, make=make
-    )
+    def make(folder: Path) -> None:
+        _make(folder, workdir, config, stock, features, checkpoints)
+
+    artifact, reused = build(workdir, KIND, make=make, **recipe)
     release_id = artifact.read_json("change.json")["release_id"]
     if reused and release_id and verify(workdir / "releases" / release_id):  # pruned or damaged
-        shutil.rmtree(artifact.path)
-        artifact, _ = build(
-            workdir, "maintenance", params=params, parents=[features], version=VERSION, make=make
-        )
+        discard(artifact)
+        artifact, _ = build(workdir, KIND, make=make, **recipe)
+    shutil.rmtree(checkpoints, ignore_errors=True)
     return artifact
 
 
@@ -86,7 +95,14 @@ def read_block(features: Artifact, row_of: Mapping[str, int], since: int) -> Blo
     return newest_block(load_sequences(features), row_of, since=since)
 
 
-def _make(folder: Path, workdir: Path, config: RunConfig, stock: Stock, features: Artifact) -> None:
+def _make(
+    folder: Path,
+    workdir: Path,
+    config: RunConfig,
+    stock: Stock,
+    features: Artifact,
+    checkpoints: Path,
+) -> None:
     import numpy as np
 
     from tesserec.data.splits import load_sequences
@@ -103,8 +119,10 @@ def _make(folder: Path, workdir: Path, config: RunConfig, stock: Stock, features
 
     row_of = {item: row for row, item in enumerate(stock.item_ids)}
     block = read_block(features, row_of, model_until(workdir, stock))
-    # the same moment when a killed run goes on
-    now = int(datetime.fromisoformat(features.manifest["created"]).timestamp())
+    # The same moment when a killed run goes on; not before what was encoded last, for events that
+    # were read long ago may be all that there are.
+    read_at = int(datetime.fromisoformat(features.manifest["created"]).timestamp())
+    now = max(read_at, int(stock.manifest.get("encoded_at", 0)))
     events = None if block is None else (block.rows, block.times)
     shown, counted = impressions(workdir, row_of, events, now=now)
     vectors = np.asarray(item_vectors(workdir, stock))
@@ -121,7 +139,7 @@ def _make(folder: Path, workdir: Path, config: RunConfig, stock: Stock, features
     # of the items that are shown; one that leaves quarantine had a neighbour's code
     active = life.in_status(stock.items, life.ACTIVE)
     moved = churn(stock.codes[active], found.codes[active], shown[active])
-    tuning = _tune(folder, workdir, config, stock, found.codes, block)
+    tuning = _tune(folder, workdir, config, stock, found.codes, block, checkpoints)
     rows = np.flatnonzero((found.codes != stock.codes).any(axis=1))
     parts = {"tokenizer": _files(home)}
     if tuning["epochs"]:
@@ -211,6 +229,7 @@ def _tune(
     stock: Stock,
     codes: np.ndarray,
     block: Block | None,
+    checkpoints: Path,
 ) -> dict[str, Any]:
     """Tune the model on the block and save it; {epochs, targets, since, until, losses}."""
     from tesserec.models.loading import model_class
@@ -225,7 +244,8 @@ def _tune(
     files = {path.name: path for path in model_paths(stock)}
     model = model_class(TOKENIZED).read(files["model.json"], files["model.safetensors"], codes)
     size = stock.tokenizer.codebook_size
-    checkpoints = workdir / "checkpoints" / f"tune-{stock.release_id}"
+    # Codes depend on what was shown too, which may have grown since a kill.
+    recipe = f"{checkpoints.name} {hashlib.sha256(codes.tobytes()).hexdigest()}"
     lines = tune(
         model,
         block.sequences,
@@ -234,14 +254,11 @@ def _tune(
         config.retokenization.tuning,
         seed=config.seed,
         changed=changed_codes(stock.codes, codes, size),
-        checkpoints=Checkpoints(
-            checkpoints, recipe=checkpoints.name, every_s=config.training.checkpoint_s
-        ),
+        checkpoints=Checkpoints(checkpoints, recipe=recipe, every_s=config.training.checkpoint_s),
         on_progress=watcher(config, TOKENIZED),
     )
     model.save(folder / "models" / TOKENIZED)
     bind_model(folder / "models" / TOKENIZED / "model.json", lineage_of(stock.home("tokenizer")))
-    shutil.rmtree(checkpoints, ignore_errors=True)
     return {
         "epochs": len(lines),
         "targets": block.targets,

@@ -21,6 +21,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "codebooks": {"items": N, "digits": 4, "codebook_size": 8},
     "against_promoted": {"max_loss": 0.01},
     "slices": {"max_slice_loss": 0.05},
+    "ledger": {"rows": N, "entries": N},
+    "table": {"items": N},
+    "refresh": {"items": 0.05, "impressions": 0.02},
 }
 
 
@@ -76,6 +79,20 @@ def good_tables() -> dict[str, pd.DataFrame]:
             "by": "history_length", "bin": ["1-4", "5-9"], "users": [60, 9], "model": 0.3,
             "promoted": 0.3, "relative": [-0.04, -0.04], "low": -0.06, "high": -0.01,
             "judged": [-0.04, 0.0],
+        },
+        "ledger": {
+            "item_id": _ids("i"), "row": range(N), "reason": "its code no longer fitted",
+            "event": ["moved", "encoded", *["retired"] * (N - 2)], "at": cut,
+            "changes_code": [True, True, *[False] * (N - 2)],
+        },
+        "table": {
+            "item_id": _ids("i"), "status": ["active"] * (N - 1) + ["quarantined"],
+            "has_code": True, "pending": [False] * (N - 1) + [True],
+        },
+        "refresh": {
+            "churn_items": [0.05], "churn_impressions": 0.02, "utilisation_change": -0.01,
+            "entropy_change": -0.01, "collision_change": 0.004, "bucket_ratio": 2.0,
+            "largest_bucket": 9.0, "held_out_ratio": 1.01,
         },
     }  # fmt: skip
     return {name: pd.DataFrame(columns) for name, columns in frames.items()}

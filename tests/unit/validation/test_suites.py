@@ -12,6 +12,7 @@ from tesserec.errors import UsageError
 from tesserec.validation import gate
 from tesserec.validation.suites import SUITES
 
+
 ROWS, COLUMNS = "expect_table_row_count_to_be_between", "expect_table_columns_to_match_set"
 NULL, UNIQUE = "expect_column_values_to_not_be_null", "expect_column_values_to_be_unique"
 BETWEEN, SET = "expect_column_values_to_be_between", "expect_column_values_to_be_in_set"
@@ -20,6 +21,7 @@ COMPOUND, PAIR = (
     "expect_column_pair_values_a_to_be_greater_than_b",
 )
 LENGTH = "expect_column_value_lengths_to_be_between"
+N = 40  # rows of most tables (conftest.py)
 
 # table, column, row (None: all rows), value, expectation that must fail as critical
 BROKEN: list[tuple[str, str, int | None, Any, str]] = [
@@ -67,6 +69,23 @@ BROKEN: list[tuple[str, str, int | None, Any, str]] = [
     ("against_popularity", "users", 0, 0, BETWEEN),
     ("against_promoted", "low", 0, -0.011, BETWEEN),
     ("slices", "judged", 0, -0.06, BETWEEN),
+    ("ledger", "row", 3, N, BETWEEN),  # behind the end of the table
+    ("ledger", "event", 3, "lost", SET),
+    ("ledger", "changes_code", 0, False, SET),  # moved, and to nowhere
+    ("ledger", "changes_code", 1, False, SET),  # encoded, and without a code
+    ("ledger", "reason", 3, None, NULL),
+    ("table", "item_id", 3, "i4", UNIQUE),
+    ("table", "status", 3, "lost", SET),
+    ("table", "has_code", 3, False, SET),  # one of forty
+    ("table", "pending", N - 1, False, SET),  # in quarantine for ever
+    ("refresh", "churn_items", 0, 0.051, BETWEEN),
+    ("refresh", "churn_impressions", 0, 0.021, BETWEEN),
+    ("refresh", "utilisation_change", 0, -0.021, BETWEEN),
+    ("refresh", "entropy_change", 0, -0.021, BETWEEN),
+    ("refresh", "collision_change", 0, 0.006, BETWEEN),
+    ("refresh", "bucket_ratio", 0, 2.1, BETWEEN),
+    ("refresh", "held_out_ratio", 0, 1.021, BETWEEN),
+    ("refresh", "churn_items", 0, None, NULL),
 ]
 
 
@@ -158,6 +177,17 @@ def test_what_is_only_strange_warns(check: Any, tables: dict[str, pd.DataFrame])
     assert verdict.passed
     (failed,) = verdict.failed_expectations
     assert (failed["severity"], failed["column"], failed["bad_share"]) == ("warning", "title", 0.25)
+
+
+def test_a_small_bucket_is_no_crowd(check: Any, tables: dict[str, pd.DataFrame]) -> None:
+    """From one item to eight of them is no matter."""
+    frame = tables["refresh"].assign(bucket_ratio=8.0, largest_bucket=8.0)
+    assert check("refresh", frame).passed
+
+
+def test_a_codebook_without_a_reference_passes(check: Any, tables: dict[str, pd.DataFrame]) -> None:
+    frame = tables["refresh"].assign(held_out_ratio=float("nan"))
+    assert check("refresh", frame).passed
 
 
 def test_a_small_slice_warns_only(check: Any, tables: dict[str, pd.DataFrame]) -> None:
