@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tesserec.validation.suites.start import Suite, between, expectations, not_null, start
+from tesserec.validation.suites.start import Suite, between, expectations, not_null, start, where
 
 EVENTS = (
     "encoded", "quarantined", "activated", "edited", "moved", "retired", "relisted", "purged"
@@ -28,8 +28,7 @@ def ledger(*, rows: int, entries: int) -> Suite:
             gxe.ExpectColumnValuesToBeInSet(
                 column="changes_code",
                 value_set=[True],
-                row_condition='event=="moved" or event=="encoded"',
-                condition_parser="pandas",
+                row_condition=where("event").is_in(["moved", "encoded"]),
                 severity="critical",
             ),
         ],
@@ -56,8 +55,7 @@ def table(*, items: int) -> Suite:
             gxe.ExpectColumnValuesToBeInSet(
                 column="pending",
                 value_set=[True],
-                row_condition='status=="quarantined"',
-                condition_parser="pandas",
+                row_condition=where("status") == "quarantined",
                 severity="critical",
             ),
         ],
@@ -85,8 +83,7 @@ def refresh(*, items: float, impressions: float, crowd: int = 8) -> Suite:
             gxe.ExpectColumnValuesToBeBetween(
                 column="bucket_ratio",
                 max_value=2,
-                row_condition=f"largest_bucket>{crowd}",
-                condition_parser="pandas",
+                row_condition=where("largest_bucket") > crowd,
                 severity="critical",
             ),
             between("held_out_ratio", 0, 1.02),

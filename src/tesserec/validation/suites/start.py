@@ -22,6 +22,11 @@ def expectations() -> Any:
     return great_expectations(".expectations")
 
 
+def where(column: str) -> Any:
+    """A column to make a `row_condition` of, as in `where("count") > 8`."""
+    return great_expectations(".expectations.row_conditions").Column(column)
+
+
 def start(columns: Sequence[str], min_rows: int, *, max_rows: int | None = None) -> list[Any]:
     """A row floor of at least 1 (and a ceiling), and the columns that must be there."""
     gxe = expectations()
