@@ -12,7 +12,6 @@ from tesserec.errors import UsageError
 from tesserec.validation import gate
 from tesserec.validation.suites import SUITES
 
-
 ROWS, COLUMNS = "expect_table_row_count_to_be_between", "expect_table_columns_to_match_set"
 NULL, UNIQUE = "expect_column_values_to_not_be_null", "expect_column_values_to_be_unique"
 BETWEEN, SET = "expect_column_values_to_be_between", "expect_column_values_to_be_in_set"
