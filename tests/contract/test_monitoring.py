@@ -1,6 +1,6 @@
 """infra/monitoring: rules and configuration by promtool, and that pages and panels belong together.
 
-That the metrics in panels and alerts exist is asked of a real server in
+That the server's metrics in panels and alerts exist is asked of a real one in
 tests/integration/serving/test_sight.py.
 """
 
@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 import yaml
+
+from tesserec.retokenization.lags import HOPS
+from tesserec.retokenization.textfile import HELP, PREFIX
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "infra" / "monitoring"
@@ -35,8 +38,12 @@ def rules() -> list[dict[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
-def panels() -> list[dict[str, Any]]:
-    return json.loads((FOLDER / "grafana-dashboard.json").read_text())["panels"]
+DASHBOARDS = ("grafana-dashboard.json", "grafana-freshness.json")
+FRESHNESS = re.compile(rf"{PREFIX}(\w+)(?:{{([^}}]*)}})?")
+
+
+def panels(name: str) -> list[dict[str, Any]]:
+    return json.loads((FOLDER / name).read_text())["panels"]
 
 
 @pytest.mark.parametrize(
@@ -50,8 +57,9 @@ def test_promtool_agrees(promtool: str, words: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_promtool_reads_every_panel(promtool: str, tmp_path: Path) -> None:
-    found = [target["expr"] for panel in panels() for target in panel["targets"]]
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_promtool_reads_every_panel(promtool: str, tmp_path: Path, name: str) -> None:
+    found = [target["expr"] for panel in panels(name) for target in panel["targets"]]
     records = [{"record": f"panel:{n}", "expr": expr} for n, expr in enumerate(found)]
     path = tmp_path / "panels.yml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": records}]}))
@@ -76,11 +84,23 @@ def test_every_alert_says_what_to_do_and_how_urgent_it_is() -> None:
         assert rule["alert"] in headings, f"docs/operations.md has no heading {rule['alert']}"
 
 
-def test_panels_lie_beside_each_other() -> None:
+def test_what_is_asked_of_the_textfile_is_in_it() -> None:
+    expressions = [rule["expr"] for rule in rules()]
+    expressions += [t["expr"] for panel in panels(DASHBOARDS[1]) for t in panel["targets"]]
+    asked = [found for text in expressions for found in FRESHNESS.findall(text)]
+    assert {name for name, _ in asked} <= set(HELP) and len(asked) > 15
+    for name, labels in asked:
+        if labels:
+            assert name == "lag_seconds" and 'percentile="95"' in labels
+            assert all(hop in HOPS for hop in re.findall(r'hop="(\w+)"', labels))
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_panels_lie_beside_each_other(name: str) -> None:
     taken = set()
-    for panel in panels():
+    for panel in panels(name):
         at = panel["gridPos"]
         cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
         assert not cells & taken and max(x for x, _ in cells) < 24, panel["title"]
         taken |= cells
-    assert len({panel["id"] for panel in panels()}) == len(panels())
+    assert len({panel["id"] for panel in panels(name)}) == len(panels(name))
