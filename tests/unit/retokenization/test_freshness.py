@@ -21,11 +21,13 @@ from tesserec.retokenization.freshness import freshness
 from tesserec.retokenization.lags import lags
 from tesserec.retokenization.runs import ADVICE, read_records, run_facts
 from tesserec.retokenization.stock import open_stock
-from tesserec.retokenization.textfile import PREFIX, textfile
+from tesserec.retokenization.textfile import HELP, PREFIX, textfile
 from tests.fakes import freshness as fake
 from tests.fakes.freshness import encoded
 from tests.fakes.metrics import parse
 from tests.fakes.stock import row, stock_release
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "retokenization.md"
 
 
 @pytest.fixture
@@ -287,3 +289,15 @@ def test_labels_are_escaped() -> None:
     run = run_facts(Path("/nowhere"), "r", []) | {"cadence": 'a"b\\c\nd'}
     text = textfile({"run": run, "release_id": None, "at": 5})
     assert 'cadence="a\\"b\\\\c\\nd"' in text
+
+
+# ---- the page that explains it ----
+
+
+def test_the_runbook_names_every_gate_and_every_metric() -> None:
+    text = PAGE.read_text()
+    for name in ADVICE:
+        assert f"| `{name}`" in text, f"the runbook has no row for {name}"
+    told = (PAGE.parent / "operations.md").read_text()
+    for name in HELP:
+        assert f"| `…{name}` |" in told, f"docs/operations.md has no row for {name}"
