@@ -21,7 +21,7 @@ from tesserec.encoders.precomputed import Precomputed
 from tesserec.encoders.whitening import Whitening
 from tesserec.release import build_release, promote
 from tesserec.retokenization.canary import write_canary, write_canary_codes
-from tesserec.retokenization.reference import FOLDER, make_reference
+from tesserec.retokenization.reference import FOLDER, REFERENCE, make_reference
 from tesserec.tokenizers.opq import OPQ
 from tests.fakes import release as fake
 
@@ -130,7 +130,8 @@ def _encoder(rows: list[dict[str, Any]], vectors: str) -> ContentEncoder:
 
 def _vectors(folder: Path, encoder: ContentEncoder, rows: list[dict[str, Any]]) -> None:
     items = items_table(rows)
-    np.save(folder / "vectors.npy", encoder.encode(items))
+    for name in ("vectors.npy", REFERENCE):  # it has no other encoder as its reference
+        np.save(folder / name, encoder.encode(items))
     pq.write_table(items.select(["item_id"]), folder / "item_ids.parquet")
     encoder.save(folder / "encoder")
     write_canary(folder / "encoder", items, encoder)

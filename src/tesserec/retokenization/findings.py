@@ -36,10 +36,11 @@ def drift_findings(workdir: Path, stock: Stock, waiting: np.ndarray, *, seed: in
     Args:
         waiting: vectors [n, D], by the reference encoder, of new items that have no code yet.
     """
+    if stock.reference is None:
+        return [_untested("no held-out items")]
     vectors = np.concatenate([*_added(workdir, stock), waiting])[-MOST:]
-    if stock.reference is None or len(vectors) < LEAST:
-        reason = "no held-out items" if stock.reference is None else f"{len(vectors)} new items"
-        return [Finding(decision.DRIFT, 0.0, False, text=f"drift was not tested: {reason}")]
+    if len(vectors) < LEAST:
+        return [_untested(f"{len(vectors)} new items")]
     evidence = drift(stock.reference, vectors, np.random.default_rng(seed))
     fires = alarm(evidence)
     found = [
@@ -54,6 +55,10 @@ def drift_findings(workdir: Path, stock: Stock, waiting: np.ndarray, *, seed: in
     folk = folk_psi(stock.reference.codes, codes, stock.tokenizer.codebook_size)
     found.append(Finding("folk_psi", float(np.mean(folk)), False, text="shown, never acted on"))
     return [Finding(decision.DRIFT, worst.effect, fires, worst.p, worst.null, text), *found]
+
+
+def _untested(reason: str) -> Finding:
+    return Finding(decision.DRIFT, 0.0, False, text=f"drift was not tested: {reason}")
 
 
 def health_finding(stock: Stock) -> Finding:
@@ -148,7 +153,7 @@ def exposure_finding(workdir: Path, stock: Stock, *, now: int) -> Finding | None
 
 def _added(workdir: Path, stock: Stock) -> list[np.ndarray]:
     """Vectors, by the reference encoder, of items that came since the tokenizer was made."""
-    found = [np.zeros((0, stock.reference.tokenizer.dim if stock.reference else 0), np.float32)]
+    found: list[np.ndarray] = []
     for key in stock.manifest["sources"].get(ADDED, []):
         path = workdir / "artifacts" / f"{SURVEY}-{key}"
         if not (path / "manifest.json").is_file():

@@ -102,7 +102,7 @@ def _tables(
             entries.select(columns).append_column("changes_code", changes).to_pandas()
         )
         settings["ledger"] = {"rows": len(stock.codes), "entries": entries.num_rows}
-    # Without entries, as of other prices or of a compacted release, the whole table is looked at.
+    # Without entries, as of what is out of stock or compacted, the whole table is looked at.
     rows = np.arange(stock.items.num_rows)
     if entries.num_rows:
         rows = np.unique(entries["row"].to_numpy())
