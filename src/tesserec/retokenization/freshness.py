@@ -27,11 +27,13 @@ from tesserec.retokenization.code_facts import (
 )
 from tesserec.retokenization.drill import rollback_drill
 from tesserec.retokenization.findings import base_manifest, exposure_finding
+from tesserec.retokenization.history import read_history
 from tesserec.retokenization.lags import lags
 from tesserec.retokenization.ledger import read_ledger
 from tesserec.retokenization.stock import Stock
 
 TOLD = 50  # releases of the timeline
+REMEMBERED = 10  # runs of the history
 HOURS = 24  # bars of the ages in quarantine; one more holds what is older
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ def freshness(
     found: dict[str, Any] = {"release_id": release_id, "at": now}
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "lag": lambda: lags(workdir, now=now),
-        "releases": lambda: {"releases": releases(workdir, release_id)},
+        "releases": lambda: {"releases": releases(workdir, release_id), "runs": runs(workdir)},
         "rollback_drill": lambda: rollback_drill(workdir, now=now),
     }
     if release_id is None or not (folder / "manifest.json").is_file():
@@ -139,6 +141,12 @@ def releases(workdir: Path, served: str | None) -> list[dict[str, Any]]:
             }
         )
     return sorted(found, key=lambda one: (one["created_at"], one["release_id"]))[-TOLD:]
+
+
+def runs(workdir: Path) -> list[dict[str, Any]]:
+    """What the last runs did, and what fired in them; oldest first."""
+    keys = ("cadence", "release_id", "ok", "fired", "at")
+    return [{key: line.get(key) for key in keys} for line in read_history(workdir)[-REMEMBERED:]]
 
 
 def _made(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

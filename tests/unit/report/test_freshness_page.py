@@ -12,6 +12,7 @@ import pytest
 from tesserec.report import plots
 from tesserec.report.freshness import span
 from tesserec.retokenization import drill
+from tesserec.retokenization.history import remember
 from tesserec.steps import freshness
 from tests.fakes.freshness import RUN, fresh_run, steps_of
 from tests.fakes.stock import stock_release
@@ -82,10 +83,11 @@ def test_a_gate_that_said_no_stands_first_with_what_to_do(tmp_path: Path) -> Non
     no = {"step": "survey", "event": "end", "artifact": None, "reused": False, "seconds": 0.5}
     no |= {"error": "the canary set is <b>encoded otherwise</b>", "error_type": "GateFailed"}
     steps_of(tmp_path, [no])
+    remember(tmp_path, {"cadence": "maintain", "release_id": "r1", "ok": False, "fired": ["<i>"]})
     text = freshness.run(tmp_path, RUN).read_text()
     assert "a gate said no at survey" in text and "&lt;b&gt;encoded" in text
     assert "What to do:" in text and "restore it" in text
-    assert "canary: said no" in text
+    assert "canary: said no" in text and "refused</span></td><td>&lt;i&gt;</td>" in text
     Page(text)
 
 
