@@ -23,10 +23,9 @@ FIRST = "it is the first release: there is none to compare it with"
 def churn_facts(
     workdir: Path, stock: Stock, parent: Stock | None, change: Mapping[str, Any], *, now: int
 ) -> dict[str, Any]:
-    """Codes of items that the parent had too; `change` made the release (its `change.json`).
+    """Codes of items that were active in the parent; `change` made the release (`change.json`).
 
-    An item that had a neighbour's code, because it was in quarantine, does not count: it had none
-    of its own.
+    One in quarantine does not count: it had a neighbour's code, and none of its own.
     """
     if parent is None:
         return {"reason": FIRST}
@@ -36,9 +35,9 @@ def churn_facts(
     found = churn(parent.codes[theirs], stock.codes[mine], shown)
     weighed = change.get("churn", {}) if change.get("release_id") == stock.release_id else {}
     share, digit_share = found.impressions, found.digit_impressions
-    if counted != EXPOSURES and "impressions_from" in change and weighed:
-        share, counted = weighed["impressions"], change["impressions_from"]
-        digit_share = weighed.get("digit_impressions", digit_share)
+    if counted != EXPOSURES and "digit_impressions" in weighed:  # it also looked at interactions
+        share, digit_share = weighed["impressions"], weighed["digit_impressions"]
+        counted = change["impressions_from"]
     hierarchical = bool(stock.tokenizer.hierarchical)
     return {
         "parent": parent.release_id,
@@ -125,10 +124,10 @@ def drift_facts(
 
 
 def _shared(stock: Stock, parent: Stock) -> tuple[np.ndarray, np.ndarray]:
-    """int64 rows of the items that both have, in `stock` and in `parent`."""
+    """int64 rows, in `stock` and in `parent`, of the items that were active there."""
     row_of = {item: row for row, item in enumerate(parent.item_ids)}
     theirs = np.array([row_of.get(item, -1) for item in stock.item_ids], np.int64)
-    theirs[(theirs >= 0) & life.waiting(parent.items)[theirs]] = -1
+    theirs[(theirs >= 0) & ~life.in_status(parent.items, life.ACTIVE)[theirs]] = -1
     mine = np.flatnonzero(theirs >= 0)
     return mine, theirs[mine]
 

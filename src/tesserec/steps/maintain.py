@@ -161,18 +161,16 @@ def _make(
     release_id = build_delta(workdir, stock.release_id, delta, cadence=CADENCE, fields=fields)
     before = _health(stock, stock.codes, stock.reference)
     after = _health(stock, found.codes, found.reference)
-    share = {"items": moved.items, "impressions": moved.impressions, "digits": moved.digits}
-    unit = share
-    if not stock.tokenizer.hierarchical:
-        unit = {"items": moved.digits, "impressions": moved.digit_impressions}
-    refresh = {"churn_items": unit["items"], "churn_impressions": unit["impressions"]}
+    names = ("items", "impressions", "digits", "digit_impressions", "by_digit")
+    unit = names[:2] if stock.tokenizer.hierarchical else names[2:4]
+    refresh = {f"churn_{of}": getattr(moved, n) for of, n in zip(names, unit, strict=False)}
     write_atomic(folder / "refresh.json", json.dumps(refresh | compared(before, after), indent=1))
     change = {
         "release_id": release_id,
         "parent": stock.release_id,
         "cadence": CADENCE,
         "counts": {**found.counts, "purged": len(let_go)},
-        "churn": {**share, "by_digit": moved.by_digit},
+        "churn": {name: getattr(moved, name) for name in names},
         "impressions_from": counted,
         "tuning": tuning,
         "health": {"before": told(before), "after": told(after)},

@@ -15,8 +15,9 @@ import pytest
 
 from tesserec.artifacts import Artifact, build
 from tesserec.data.exposures import EXPOSURES, hour_folder
-from tesserec.release import promoted, read_pointer, release_folder
+from tesserec.release import promote, promoted, read_pointer, release_folder
 from tesserec.retokenization import drill
+from tesserec.retokenization.code_facts import churn_facts
 from tesserec.retokenization.freshness import freshness
 from tesserec.retokenization.lags import lags
 from tesserec.retokenization.runs import ADVICE, read_records, run_facts
@@ -26,6 +27,7 @@ from tests.fakes import freshness as fake
 from tests.fakes.freshness import encoded
 from tests.fakes.metrics import parse
 from tests.fakes.stock import row, stock_release
+from tests.unit.retokenization.test_hand_over import delta_of
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "retokenization.md"
 
@@ -126,6 +128,20 @@ def test_new_items_quarantine_and_churn(workdir: Path, monkeypatch: pytest.Monke
     assert {t["test"] for t in found["drift"]["tests"]} == {"psi", "entropy", "ks", "mean"}
     assert found["age"]["cadence"] == "encode" and 25 < found["age"]["release_h"] < 26
     assert len(found["codes"]["after"]["entropy"]) == 4 and found["codes"]["before"]
+
+
+def test_impressions_are_those_that_the_change_weighed(workdir: Path) -> None:
+    parent = open_stock(workdir)
+    promote(workdir, delta_of(workdir).name)
+    stock = open_stock(workdir)
+    weighed = {"items": 1 / 30, "impressions": 0.5, "digits": 0.1, "digit_impressions": 0.25}
+    change = {"release_id": stock.release_id, "churn": weighed, "impressions_from": "interactions"}
+    found = churn_facts(workdir, stock, parent, change, now=10**9)
+    assert (found["impressions"], found["digit_impressions"]) == (0.5, 0.25)
+    assert found["impressions_from"] == "interactions" and found["moved"] == 2
+    other = churn_facts(workdir, stock, parent, change | {"release_id": "r"}, now=10**9)
+    assert other["impressions"] == pytest.approx(2 / 60)
+    assert other["impressions_from"] == "items alike"
 
 
 def test_collisions_count_tuples_that_older_items_have(workdir: Path) -> None:
