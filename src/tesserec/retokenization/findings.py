@@ -102,6 +102,7 @@ def age_findings(
     Args:
         files: name and sha256 of each source file now. log_hash: of the event log; None: empty.
     """
+    # a maintain that found too few events to tune on is not due again at once
     made = stock.manifest.get("maintained_at")
     base = base_manifest(workdir, stock)
     born = datetime.fromisoformat(base["created"]).timestamp()

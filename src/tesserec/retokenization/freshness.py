@@ -108,7 +108,7 @@ def ages(workdir: Path, stock: Stock, *, now: int) -> dict[str, Any]:
     moments = {
         "promoted_at": _seconds(pointer["promoted_at"]),
         "release_at": _seconds(stock.manifest["created"]),
-        "model_at": max(int(stock.manifest.get("maintained_at", 0)), born),
+        "model_at": max(int(stock.manifest.get("tuned_at", 0)), born),
         "tokenizer_at": born,
     }
     hours = {f"{k.removesuffix('_at')}_h": round((now - v) / 3600, 2) for k, v in moments.items()}

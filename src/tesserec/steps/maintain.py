@@ -157,7 +157,10 @@ def _make(
         ledger=ledger_table([*found.entries, *let_go], at=now, cadence=CADENCE),
         parts=parts,
     )
-    fields = {"model_until": tuning["until"], "features": features.key, "maintained_at": now}
+    fields: dict[str, Any] = {"model_until": tuning["until"], "maintained_at": now}
+    fields["features"] = features.key
+    if tuning["epochs"]:  # else the model is as old as it was
+        fields["tuned_at"] = now
     release_id = build_delta(workdir, stock.release_id, delta, cadence=CADENCE, fields=fields)
     before = _health(stock, stock.codes, stock.reference)
     after = _health(stock, found.codes, found.reference)
