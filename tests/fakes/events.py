@@ -9,11 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tesserec.artifacts import Artifact, build
+from tesserec.artifacts import Artifact, build, write_atomic
 from tesserec.data.splits import SEQUENCES
 from tests.fakes import release as fake
 
-START = 1_800_000_000  # of the newest block: seconds
+START = 1_780_000_000  # of the newest block: seconds
+OLD = 1_700_000_000  # the tiny release's model knows these
 Walks = dict[str, list[tuple[str, int]]]  # user -> (item, seconds), in order
 
 
@@ -22,7 +23,7 @@ def walks(*, users: int = 40, old: int = 8, new: int = 5) -> Walks:
     found = {}
     for user in range(users):
         items = [fake.item_id((3 * user + step) % fake.ITEMS) for step in range(old + new)]
-        times = [START - 1000 + step for step in range(old)]
+        times = [OLD + step for step in range(old)]
         times += [START + 100 * step + user for step in range(new)]
         found[f"U{user:03d}"] = list(zip(items, times, strict=True))
     return found
@@ -36,7 +37,7 @@ def events(workdir: Path, told: Walks, **params: Any) -> Artifact:
         params={"files": [], "log": None} | params,
         parents=(),
         version=1,
-        make=lambda folder: (folder / "rows").write_text(json.dumps(told)),
+        make=lambda folder: write_atomic(folder / "rows.json", json.dumps(told)),
     )
     made, _ = build(
         workdir,

@@ -1,4 +1,4 @@
-"""May a release be promoted: its table and ledger, churn and health, its model beside the former."""
+"""May a release be promoted: table and ledger, churn and health, the model beside the former."""
 
 from __future__ import annotations
 
