@@ -203,9 +203,10 @@ class _Run:
         self.optimizer.step()
         value = float(loss)
         if not math.isfinite(value):
+            where = "retokenization.tuning or .rebuild" if self.onward else "training"
             raise TesserecError(
                 f"the loss is {value} at step {self.at.step} (epoch {self.at.epoch + 1}); "
-                f"lower training.learning_rate ({self.config.learning_rate})"
+                f"lower learning_rate of {where} ({self.config.learning_rate})"
             )
         return value
 
