@@ -15,6 +15,7 @@ from tesserec.config import RunConfig, change_config
 from tesserec.errors import GateFailed
 from tesserec.release import promote, promoted, read_pointer, release_folder, verify
 from tesserec.release.delta import Delta, build_delta
+from tesserec.retokenization.history import read_history
 from tesserec.retokenization.ledger import Entry, ledger_table
 from tesserec.retokenization.rehearsal import rehearse_beside
 from tesserec.retokenization.stock import open_stock
@@ -63,6 +64,9 @@ def test_refused_by_the_server(workdir: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (read_pointer(workdir) or {})["withdrawn"]["release_id"] == told["release_id"]
     says(monkeypatch, {"serving": told["release_id"], "refused": []})
     assert hand_over.run(workdir, config, made).read_json("handover.json")["promoted"]
+    lines = [(line["release_id"], line["ok"]) for line in read_history(workdir)]
+    assert lines == [(told["release_id"], False), (told["release_id"], True)]
+    assert "it smells" in read_history(workdir)[0]["fired"][0]
 
 
 def test_killed_behind_the_promotion(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,23 @@ def test_larger_halves_keep_their_codes(method: type) -> None:
     assert not (before[:, first.digit] == first.taken).any()
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_codes_that_others_hold_are_not_dead(method: type) -> None:
+    tokenizer, x = crowded(method)
+    before = tokenizer.encode(x)
+    free = repair(tokenizer, x, before)
+    taken = {(s.digit, s.taken) for s in free.splits}
+    held = np.zeros((32, before.shape[1]), before.dtype)
+    held[:] = np.arange(32)[:, None]  # every code of every digit
+    kept = repair(tokenizer, x, before, held=held)
+    assert taken and not any(s.why == "dead" for s in kept.splits)
+    if not tokenizer.hierarchical:
+        assert not kept.splits and np.array_equal(kept.codes, before)
+    few = repair(tokenizer, x, before, held=held[[min(taken)[1]]])
+    digit, code = min(taken)
+    assert (digit, code) not in {(s.digit, s.taken) for s in few.splits if s.why != "crowd"}
+
+
 @given(st.sampled_from(METHODS), st.floats(0, 0.4), st.floats(0, 0.4), st.integers(0, 50))
 @settings(max_examples=25)
 def test_the_budget_is_never_passed(
