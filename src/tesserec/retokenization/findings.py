@@ -108,7 +108,9 @@ def age_findings(
     born = datetime.fromisoformat(base["created"]).timestamp()
     hours = (now - (made if made is not None else born)) / 3600
     stale = hours >= MODEL_AGE_H and _events_changed(workdir, stock, files, log_hash)
-    text = f"the model is {hours:.0f} h old, and there are events that it doesn't know"
+    text = f"the model is {hours:.0f} h old"
+    if stale:
+        text += ", and there are events that it doesn't know"
     days = (now - born) / 86_400
     review = f"the tokenizer is {days:.0f} days old; compare it with a rebuild"
     return [

@@ -146,6 +146,10 @@ def test_a_model_is_old_if_there_are_events_that_it_does_not_know(workdir: Path)
     assert not fires(day, files, "log1")
     assert fires(day, files, "log2") and fires(day, [["interactions.parquet", "new"]], "log1")
     assert not fires(day - 1, files, "log2")
+    (young, _), (old, _) = (
+        findings.age_findings(workdir, stock, files, "log2", now=now) for now in (day - 1, day)
+    )
+    assert young.text == "the model is 24 h old" and old.text.endswith("that it doesn't know")
     gone = other(stock, features="0123")  # pruned: who can tell?
     assert findings.age_findings(workdir, gone, files, "log1", now=day)[0].fires
 
