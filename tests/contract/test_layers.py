@@ -15,7 +15,7 @@ SOURCE = ROOT / "src" / "tesserec"
 
 # A room may import from rooms of a lower layer and from its own layer.
 LAYERS: list[set[str]] = [
-    {"errors", "config", "artifacts", "locks", "progress", "project", "__init__"},
+    {"errors", "config", "artifacts", "lineage", "locks", "progress", "project", "__init__"},
     {"data"},
     {
         "encoders",

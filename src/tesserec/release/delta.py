@@ -25,6 +25,7 @@ from safetensors.numpy import save_file
 from tesserec import __version__
 from tesserec.artifacts import sha256_of, write_atomic
 from tesserec.errors import ArtifactError
+from tesserec.lineage import LINEAGE, lineage_of, metadata
 from tesserec.release.build import clear_leftovers, owned_parts, publish
 from tesserec.release.manifest import (
     Part,
@@ -37,7 +38,6 @@ from tesserec.release.manifest import (
     releases_folder,
 )
 from tesserec.tables import ROW, grow_codes, grow_items
-from tesserec.tokenizers.lineage import LINEAGE, lineage_of, metadata
 
 log = logging.getLogger(__name__)
 TABLES = ("items", "codes", "ledger")

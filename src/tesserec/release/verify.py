@@ -12,6 +12,7 @@ import numpy as np
 from tesserec.artifacts import check_files, sha256_of
 from tesserec.decoders.graph_files import GRAPH, read_graph
 from tesserec.errors import ArtifactError
+from tesserec.lineage import KEY, LINEAGE, lineage_of
 from tesserec.models.loading import members
 from tesserec.release.manifest import (
     named_parts,
@@ -22,7 +23,6 @@ from tesserec.release.manifest import (
     release_id_of,
 )
 from tesserec.tables import grow_codes, is_patch
-from tesserec.tokenizers.lineage import KEY, LINEAGE, lineage_of
 
 RACE_S = 2.0  # a file changed less long ago may change again with the same times
 

@@ -57,6 +57,7 @@ def _make(folder: Path, stock: Stock, codes: Artifact, vectors: Artifact, *, ali
     import numpy as np
     from safetensors.numpy import save_file
 
+    from tesserec.lineage import begin_lineage
     from tesserec.release.build import ALIASES
     from tesserec.retokenization.alignment import hungarian, renamed, renamed_codes
     from tesserec.retokenization.canary import write_canary_codes
@@ -64,7 +65,6 @@ def _make(folder: Path, stock: Stock, codes: Artifact, vectors: Artifact, *, ali
     from tesserec.retokenization.paths import along_paths
     from tesserec.retokenization.reference import FOLDER
     from tesserec.tokenizers import CodeTable, load_tokenizer
-    from tesserec.tokenizers.lineage import begin_lineage
 
     table = CodeTable.load(codes.path)
     tokenizer = load_tokenizer(codes.file("tokenizer"))

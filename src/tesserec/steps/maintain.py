@@ -193,9 +193,9 @@ def _health(stock: Stock, codes: np.ndarray, reference: Any) -> Any:
 
 
 def _save_tokenizer(home: Path, stock: Stock, found: Maintained) -> Path:
+    from tesserec.lineage import keep_lineage, lineage_of
     from tesserec.retokenization.canary import write_canary_codes
     from tesserec.retokenization.reference import FOLDER
-    from tesserec.tokenizers.lineage import keep_lineage, lineage_of
 
     found.tokenizer.save(home)
     keep_lineage(home, lineage_of(stock.home("tokenizer")))  # codes mean what they meant
@@ -233,9 +233,9 @@ def _tune(
     checkpoints: Path,
 ) -> dict[str, Any]:
     """Tune the model on the block and save it; {epochs, targets, since, until, losses}."""
+    from tesserec.lineage import bind_model, lineage_of
     from tesserec.models.loading import model_class
     from tesserec.retokenization.tokens import changed_codes
-    from tesserec.tokenizers.lineage import bind_model, lineage_of
     from tesserec.training.checkpoint import Checkpoints
     from tesserec.training.tuning import tune
 

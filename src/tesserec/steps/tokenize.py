@@ -41,6 +41,7 @@ def _make(folder: Path, config: RunConfig, vectors: Artifact, features: Artifact
     import pyarrow.parquet as pq
 
     from tesserec.artifacts import write_atomic
+    from tesserec.lineage import begin_lineage
     from tesserec.retokenization.canary import write_canary_codes
     from tesserec.retokenization.reference import (
         FOLDER,
@@ -51,7 +52,6 @@ def _make(folder: Path, config: RunConfig, vectors: Artifact, features: Artifact
     )
     from tesserec.steps.encode import read_items
     from tesserec.tokenizers import CodeTable
-    from tesserec.tokenizers.lineage import begin_lineage
     from tesserec.tokenizers.quality import quality
 
     x = np.load(vectors.file("vectors.npy"), allow_pickle=False)

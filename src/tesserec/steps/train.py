@@ -104,8 +104,8 @@ def trained(
 
 def bind(folder: Path, codes: Artifact) -> None:
     """Note in the saved model for whose codes it was trained."""
+    from tesserec.lineage import bind_model, lineage_of
     from tesserec.models.files import SHAPE
-    from tesserec.tokenizers.lineage import bind_model, lineage_of
 
     bind_model(folder / SHAPE, lineage_of(codes.path / "tokenizer"))
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tesserec.errors import ArtifactError, DataError
-from tesserec.tokenizers.lineage import metadata
+from tesserec.lineage import metadata
 
 CODES = "codes.safetensors"
 ITEM_IDS = "item_ids.parquet"

@@ -10,9 +10,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tesserec.artifacts import sha256_of, write_manifest
+from tesserec.lineage import KEY, begin_lineage, bind_model, lineage_of, metadata
 from tesserec.release import verify
 from tesserec.release.manifest import parts_of, release_folder, release_id_of
-from tesserec.tokenizers.lineage import KEY, begin_lineage, bind_model, lineage_of, metadata
 from tests.fakes.release import tiny_release
 
 

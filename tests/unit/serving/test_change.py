@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from tesserec.artifacts import sha256_of, write_manifest
 from tesserec.config import ChangeSettings, ServeSettings
-from tesserec.errors import RequestError, ServingError, TesserecError
+from tesserec.errors import RequestError, ServingError
 from tesserec.release import (
     CANARY,
     SHADOW,
@@ -391,8 +391,9 @@ def test_a_model_of_nonsense_never_serves(tmp_path: Path, two: tuple[str, str]) 
         handler.close()
         rollback(tmp_path)
     promote(tmp_path, sick)
-    with pytest.raises(TesserecError, match="not finite"):
-        serving(tmp_path)
+    handler = serving(tmp_path)  # a start with it: the one before answers instead
+    assert set(ask(handler).values()) == {first}
+    handler.close()
 
 
 @pytest.mark.parametrize("illness", [{"unknown": True}, {"fails": True}, {"nan": True}])
