@@ -103,7 +103,9 @@ def _list(workdir: Any, options: argparse.Namespace, out: Output) -> int:
             r["created"][:19],
             r["model"],
             f"{r['items']:,}",
-            f"{r['metrics']['kept']['ndcg@10']:.4f}" if r.get("metrics") else "",
+            f"{r['metrics']['kept']['ndcg@10']:.4f}"
+            if (r.get("metrics") or {}).get("kept")
+            else "",
         ]
         for r in releases
     ]

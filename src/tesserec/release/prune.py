@@ -17,6 +17,7 @@ from tesserec.release.manifest import (
     releases_folder,
 )
 from tesserec.release.pointer import pointer_lock, promoted, read_pointer
+from tesserec.tables import is_patch
 
 KEEP_LAST = 3
 
@@ -72,7 +73,7 @@ def _finished(workdir: Path) -> list[tuple[Path, dict[str, Any]]]:
 def _row(folder: Path, manifest: dict[str, Any], served: str | None) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    parts = parts_of(manifest["parts"]["items"])
+    parts = [p for p in parts_of(manifest["parts"]["items"]) if not is_patch(p.path)]
     metrics = folder / "metrics.json"
     return {
         "release_id": manifest["release_id"],
