@@ -203,10 +203,11 @@ class _Run:
         self.optimizer.step()
         value = float(loss)
         if not math.isfinite(value):
-            where = "retokenization.tuning or .rebuild" if self.onward else "training"
+            keys = "retokenization.tuning.learning_rate, or that of retokenization.rebuild"
+            key = keys if self.onward else "training.learning_rate"
             raise TesserecError(
                 f"the loss is {value} at step {self.at.step} (epoch {self.at.epoch + 1}); "
-                f"lower learning_rate of {where} ({self.config.learning_rate})"
+                f"lower {key} ({self.config.learning_rate})"
             )
         return value
 

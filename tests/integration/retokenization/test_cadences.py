@@ -113,7 +113,9 @@ def test_a_training_that_ends_in_no_number(workdir: Path) -> None:
     assert done.returncode == 1, done.stderr
     (error,) = (line for line in done.stderr.splitlines() if not line.startswith("  "))
     assert error.startswith("error: the loss is ")
-    assert error.endswith("lower learning_rate of retokenization.tuning or .rebuild (1e+30)")
+    assert error.endswith(
+        "lower retokenization.tuning.learning_rate, or that of retokenization.rebuild (1e+30)"
+    )
 
 
 @pytest.mark.slow

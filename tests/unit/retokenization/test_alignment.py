@@ -65,7 +65,8 @@ def test_names_are_a_bijection_and_greedy_is_near_hungarian(seed: int, n: int, s
         names = align(old, new, size)
         assert (np.sort(names, axis=1) == np.arange(size)).all()
         kept.append((renamed_codes(new, names) == old).sum())
-    assert 0.9 * kept[0] <= kept[1] + 2 and kept[1] <= kept[0]
+    # the largest pair first keeps at least half of the best matching, whatever the counts
+    assert kept[0] <= 2 * kept[1] and kept[1] <= kept[0]
     best = 1 - np.array(churn(old, new).relabel_free)
     assert kept[0] == pytest.approx(best.sum() * n)
 
