@@ -8,16 +8,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tesserec.artifacts import Artifact, open_artifact
+from tesserec.artifacts import Artifact
 from tesserec.cli.main import common
 from tesserec.cli.output import Output
-from tesserec.cli.pipeline import new_run, run_pipeline
+from tesserec.cli.pipeline import new_run
 from tesserec.cli.release import share
+from tesserec.cli.retokenize_lines import (
+    Clock,
+    extended,
+    handed,
+    maintained,
+    name,
+    say,
+    surveyed,
+)
 from tesserec.config import RunConfig, change_config, load_config, to_dict
 from tesserec.errors import TesserecError
 from tesserec.locks import exclusive
-from tesserec.project import find_project
-from tesserec.steps.runner import recorded
 
 EXAMPLES = """examples:
   tesserec retokenize decide                           what is due, and why
@@ -33,35 +40,24 @@ ACTIONS = {
     "rebuild": "another tokenizer under the old names; the model goes on under it",
     "maintain": "encode, move codes that no longer fit within a budget, tune the model",
 }
-LINES = {
-    "new_items": "new",
-    "quarantined": "in quarantine",
-    "activated": "out of quarantine",
-    "edited": "edited",
-    "moved_content": "edited beyond their code (the next maintain moves them)",
-    "retired": "retired",
-    "relisted": "listed again",
-    "kept_apart": "kept apart from a retired item's code",
-}
-
 Told = tuple[dict[str, Any], Callable[[], None]]  # for a machine, and for a person
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    for name, text in ACTIONS.items():
+    for cadence, text in ACTIONS.items():
         action = actions.add_parser(
-            name,
+            cadence,
             help=text,
             description=f"{text[0].upper()}{text[1:]}.",
             epilog=EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if name == "encode":
+        if cadence == "encode":
             action.add_argument(
                 "--items", type=Path, help="a file of new and edited items alone; none is retired"
             )
-        if name == "rebuild":
+        if cadence == "rebuild":
             action.add_argument(
                 "--canary",
                 type=share,
@@ -74,13 +70,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument(
             "overrides", nargs="*", metavar="a.b=1", help="values that replace the configuration's"
         )
-        common(action, project=name == "rebuild")
+        common(action, project=cadence == "rebuild")
 
 
 def execute(options: argparse.Namespace, out: Output) -> int:
     workdir: Path = options.workdir.resolve()
     if options.action == "rebuild":
-        return _rebuild(workdir, options, out)  # its pipeline holds the lock
+        from tesserec.cli.retokenize_rebuild import rebuild
+
+        if options.canary:
+            options.overrides.append(f"retokenization.canary={options.canary}")
+        config = _configuration(workdir, options)
+        return rebuild(workdir, config, options, out)  # its pipeline holds the lock
     with exclusive(
         workdir / ".lock", busy=f"a run or another re-tokenization is working in {workdir}"
     ):
@@ -92,7 +93,7 @@ def _run(workdir: Path, options: argparse.Namespace, out: Output) -> int:
     config = _configuration(workdir, options)
     arguments = {"cadence": options.action}
     folder = new_run(workdir, "retokenization", options.action, to_dict(config), arguments)
-    clock = _Clock(out, folder)
+    clock = Clock(out, folder)
     action: Callable[..., Told] = globals()[f"_{options.action}"]
     try:
         result, tell = action(workdir, config, options, clock, out)
@@ -102,18 +103,13 @@ def _run(workdir: Path, options: argparse.Namespace, out: Output) -> int:
             raise
         out.error(str(error))
         out.result({"error": str(error), "seconds": clock.seconds, "report": report})
-        _say(report, out)
+        say(report, out)
         return error.exit_code
     report = _reported(workdir, folder, out)
     out.result(result | {"report": report})
     tell()
-    _say(report, out)
+    say(report, out)
     return 0
-
-
-def _say(report: str | None, out: Output) -> None:
-    if report:
-        out.line(f"report: {report}")
 
 
 def _reported(workdir: Path, folder: Path, out: Output) -> str | None:
@@ -130,39 +126,6 @@ def _reported(workdir: Path, folder: Path, out: Output) -> str | None:
     return str(path)
 
 
-class _Clock:
-    """Seconds by step, a line for each step that ends, and its record in the run's folder."""
-
-    def __init__(self, out: Output, folder: Path) -> None:
-        self._out = out
-        self._folder = folder
-        self.seconds: dict[str, float] = {}
-
-    def __call__(
-        self, name: str, work: Callable[[], Artifact], told: Callable[[Artifact], str]
-    ) -> Artifact:
-        began = time.monotonic()
-        with (
-            self._out.errors.status(name) if self._out.errors.is_terminal else _nothing(),
-            recorded(self._folder, name) as record,
-        ):
-            made = work()
-            record(made)
-        seconds = self.seconds.get(name, 0.0) + time.monotonic() - began
-        self.seconds[name] = round(seconds, 2)
-        self._out.note(f"  {name:<13} {self.seconds[name]:6.1f} s  {told(made)}")
-        return made
-
-    def note(self, text: str) -> None:
-        self._out.note(f"  note: {text}")
-
-
-def _nothing() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext()
-
-
 def _configuration(workdir: Path, options: argparse.Namespace) -> RunConfig:
     if options.config:
         return load_config(options.config, options.overrides)
@@ -172,13 +135,13 @@ def _configuration(workdir: Path, options: argparse.Namespace) -> RunConfig:
 
 
 def _decide(
-    workdir: Path, config: RunConfig, options: argparse.Namespace, clock: _Clock, out: Output
+    workdir: Path, config: RunConfig, options: argparse.Namespace, clock: Clock, out: Output
 ) -> Told:
     from tesserec.steps import decide, survey
 
     del options
-    found = clock("survey", lambda: survey.run(workdir, config), _surveyed)
-    made = clock("decide", lambda: decide.run(workdir, config, found), _name)
+    found = clock("survey", lambda: survey.run(workdir, config), surveyed)
+    made = clock("decide", lambda: decide.run(workdir, config, found), name)
     told = made.read_json("decision.json")
     result = {
         "release_id": told["parent"],
@@ -214,7 +177,7 @@ def _fired(evidence: dict[str, Any]) -> str:
 
 
 def _encode(
-    workdir: Path, config: RunConfig, options: argparse.Namespace, clock: _Clock, out: Output
+    workdir: Path, config: RunConfig, options: argparse.Namespace, clock: Clock, out: Output
 ) -> Told:
     found, change, handover = _encoded(workdir, config, clock, options.items)
     result = _result(change, handover, clock) | {
@@ -232,14 +195,14 @@ def _encode(
 
 
 def _maintain(
-    workdir: Path, config: RunConfig, options: argparse.Namespace, clock: _Clock, out: Output
+    workdir: Path, config: RunConfig, options: argparse.Namespace, clock: Clock, out: Output
 ) -> Told:
     from tesserec.steps import maintain
 
     del options
     _, encoded, _ = _encoded(workdir, config, clock, None)
     features = _features(workdir, config, clock)
-    made = clock("maintain", lambda: maintain.run(workdir, config, features), _maintained)
+    made = clock("maintain", lambda: maintain.run(workdir, config, features), maintained)
     change, handover = _judged(workdir, config, clock, made, features)
     result = _result(change, handover, clock) | {
         "new_items": encoded["counts"]["new_items"],
@@ -256,103 +219,44 @@ def _maintain(
     return result, lambda: out.line(text)
 
 
-def _rebuild(workdir: Path, options: argparse.Namespace, out: Output) -> int:
-    """Minutes of work in many steps: through the pipeline, which resumes step by step."""
-    from tesserec.cli.run import EXIT_OF_ERROR
-    from tesserec.retokenization.stock import open_stock
-
-    if options.canary:
-        options.overrides.append(f"retokenization.canary={options.canary}")
-    config = _configuration(workdir, options)
-    open_stock(workdir)  # what can't be rebuilt is said before minutes of work
-    project = find_project(options.project)
-    folder, records, code = run_pipeline(
-        workdir, project, "retokenization", "rebuild", to_dict(config), out, {"cadence": "rebuild"}
-    )
-    seconds = {step: record["seconds"] for step, record in records.items()}
-    page = folder / "freshness.html"
-    report = str(page) if page.is_file() else None
-    change, handover = (
-        _made(records, step, name)
-        for step, name in (("rebuild", "change.json"), ("hand_over", "handover.json"))
-    )
-    failed = [r for r in records.values() if r.get("error")]
-    if failed or change is None or handover is None:
-        text = f"{failed[0]['step']}: {failed[0]['error']}" if failed else "the pipeline stopped"
-        out.result({"error": text, "seconds": seconds, "report": report})
-        out.error(text)
-        _say(report, out)
-        out.note(f"log: {folder / 'run.log'}; the same command goes on where this one stopped")
-        return EXIT_OF_ERROR.get(failed[0]["error_type"], 1) if failed else code or 1
-    churn = change["churn"]
-    result = {
-        "release_id": change["release_id"],
-        "parent": change["parent"],
-        "cadence": "rebuild",
-        "new_items": change["counts"]["new_items"],
-        "reachable": handover["reachable"],
-        "served": handover["served"],
-        "counts": change["counts"],
-        "churn": {key: churn[key] for key in ("items", "impressions", "digits")},
-        "alignment": change["alignment"],
-        "seconds": {**seconds, "total": round(sum(seconds.values()), 2)},
-        "report": report,
-    }
-    out.result(result)
-    role = f"a canary for {options.canary:.3g} of the users" if options.canary else "promoted"
-    before, total = change["alignment"]["before"], result["seconds"]["total"]
-    out.line(
-        f"release {result['release_id']} is {role}: {churn['digits']:.1%} of digits changed "
-        f"({before['digits']:.1%} before they got the old names; {total:.0f} s)"
-    )
-    _say(report, out)
-    return 0
-
-
-def _made(records: dict[str, dict[str, Any]], step: str, name: str) -> dict[str, Any] | None:
-    """A JSON file of the artefact that a step made; None if it didn't come to that."""
-    artifact = records.get(step, {}).get("artifact")
-    return open_artifact(Path(artifact["uri"])).read_json(name) if artifact else None
-
-
 def _encoded(
-    workdir: Path, config: RunConfig, clock: _Clock, items: Path | None
+    workdir: Path, config: RunConfig, clock: Clock, items: Path | None
 ) -> tuple[Artifact, dict[str, Any], dict[str, Any]]:
     """Survey, extend, judge, hand over: the survey, what was changed, and how it was promoted."""
     from tesserec.steps import extend, survey
 
-    name = str(items.resolve()) if items else ""
-    found = clock("survey", lambda: survey.run(workdir, config, items=name), _surveyed)
-    made = clock("extend", lambda: extend.run(workdir, config, found), _extended)
+    path = str(items.resolve()) if items else ""
+    found = clock("survey", lambda: survey.run(workdir, config, items=path), surveyed)
+    made = clock("extend", lambda: extend.run(workdir, config, found), extended)
     return found, *_judged(workdir, config, clock, made, None)
 
 
-def _features(workdir: Path, config: RunConfig, clock: _Clock) -> Artifact:
+def _features(workdir: Path, config: RunConfig, clock: Clock) -> Artifact:
     """The events of the data and of the log, checked and in order."""
     from tesserec.steps import features, gate_features, gate_raw, ingest
 
-    raw = clock("ingest", lambda: ingest.run(workdir, config), _name)
-    clock("gate_raw", lambda: gate_raw.run(workdir, config, raw), _name)
-    made = clock("features", lambda: features.run(workdir, config, raw), _name)
-    clock("gate_features", lambda: gate_features.run(workdir, config, made), _name)
+    raw = clock("ingest", lambda: ingest.run(workdir, config), name)
+    clock("gate_raw", lambda: gate_raw.run(workdir, config, raw), name)
+    made = clock("features", lambda: features.run(workdir, config, raw), name)
+    clock("gate_features", lambda: gate_features.run(workdir, config, made), name)
     return made
 
 
 def _judged(
-    workdir: Path, config: RunConfig, clock: _Clock, made: Artifact, features: Artifact | None
+    workdir: Path, config: RunConfig, clock: Clock, made: Artifact, features: Artifact | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Gate and hand over: what was changed, and how it was promoted."""
     from tesserec.steps import hand_over, judge
 
     change = made.read_json("change.json")
     clock("judge", lambda: judge.run(workdir, config, made, features), lambda _: "passed")
-    handed = clock("hand_over", lambda: hand_over.run(workdir, config, made), _handed)
+    promoted = clock("hand_over", lambda: hand_over.run(workdir, config, made), handed)
     for note in change["notes"]:
         clock.note(note)
-    return change, handed.read_json("handover.json")
+    return change, promoted.read_json("handover.json")
 
 
-def _result(change: dict[str, Any], handover: dict[str, Any], clock: _Clock) -> dict[str, Any]:
+def _result(change: dict[str, Any], handover: dict[str, Any], clock: Clock) -> dict[str, Any]:
     return {
         "release_id": change["release_id"] or change["parent"],
         "parent": change["parent"],
@@ -364,43 +268,6 @@ def _result(change: dict[str, Any], handover: dict[str, Any], clock: _Clock) -> 
     }
 
 
-def _where(handover: dict[str, Any], clock: _Clock) -> str:
+def _where(handover: dict[str, Any], clock: Clock) -> str:
     told = "the running server answers with it" if handover["served"] else "no server runs"
     return f"{told} ({sum(clock.seconds.values()):.0f} s)"
-
-
-def _name(artifact: Artifact) -> str:
-    return artifact.path.name
-
-
-def _surveyed(artifact: Artifact) -> str:
-    told = artifact.read_json("summary.json")
-    refused = "".join(f"; {n:,} refused: {reason}" for reason, n in told["refused"].items())
-    canary = f"canary set of {told['canary']:,} as it was" if told["canary"] else "no canary set"
-    rows = f"{told['read']:,} rows: {told['new']:,} new, {told['changed']:,} changed"
-    return f"{rows} ({told['edited']:,} edited){refused}; {canary}"
-
-
-def _extended(artifact: Artifact) -> str:
-    told = artifact.read_json("change.json")
-    counts = [
-        f"{told['counts'][key]:,} {text}" for key, text in LINES.items() if told["counts"][key]
-    ]
-    return f"{told['release_id'] or 'no release needed'}: {', '.join(counts) or 'nothing new'}"
-
-
-def _maintained(artifact: Artifact) -> str:
-    told = artifact.read_json("change.json")
-    counts, tuning = told["counts"], told["tuning"]
-    return (
-        f"{told['release_id']}: {counts['moved']:,} items moved, {counts['splits']} codes split, "
-        f"{counts['revived']} revived; tuned on {tuning['targets']:,} events"
-    )
-
-
-def _handed(artifact: Artifact) -> str:
-    told = artifact.read_json("handover.json")
-    if not told["promoted"]:
-        return "nothing to promote"
-    served = f"served after {told['seconds']['reach']:.1f} s" if told["served"] else "no server"
-    return f"rehearsed with {told['histories']} histories, promoted, {served}"
